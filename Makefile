@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target sets up what it needs first; a second run does no set-up again. `make` alone explains.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build quickstart test soak bench format tidy clean
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: veomni.cpp - train any-modality models, in C++.
+#:
+#:   make quickstart   set up, build, then train a small model on WordNet and judge it
+#:   make test         set up, build, then run every test
+#:   make build        set up, then build/release/bin/veomni
+#:
+#:   make setup        system packages (apt: root or sudo) and .venv with PyTorch's wheel
+#:   make bench        speed against plain PyTorch FSDP2, in one table (out/bench/compare.md)
+#:   make soak         the long checks; PARTS="fuzz asan" runs some of them (docs/soak.md)
+#:   make format       clang-format over all sources
+#:   make tidy         clang-tidy over all sources; FILES="a.cpp b.cpp" for some
+#:   make clean        remove build/ and out/ (data/ and .venv stay)
+#:
+#:   TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu make build
+#:                     takes PyTorch's CPU-only wheel; without it pip's own configuration decides
+
+setup:
+	@tools/setup.sh build
+
+build:
+	@tools/setup.sh build
+	@tools/build.sh release veomni
+
+quickstart: build
+	@examples/quickstart/run.sh
+
+test:
+	@tools/setup.sh test
+	@tools/build.sh release
+	@.venv/bin/python tools/run_tests.py --build-dir build/release
+
+bench:
+	@tools/setup.sh soak
+	@tools/build.sh release veomni
+	@.venv/bin/python bench/compare/compare.py $(ARGS)
+
+soak:
+	@tools/setup.sh soak
+	@tools/build.sh release
+	@.venv/bin/python tools/soak.py $(PARTS)
+
+format:
+	@tools/setup.sh soak
+	@git ls-files '*.h' '*.cpp' | xargs clang-format-14 -i
+
+tidy:
+	@tools/setup.sh soak
+	@tools/build.sh release
+	@.venv/bin/python tools/tidy.py $(FILES)
+
+clean:
+	rm -rf build out
