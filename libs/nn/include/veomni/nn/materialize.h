@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+/// From a model on `meta` to one with memory: allocate, initialise, load. One path for whole tensors and shards.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "veomni/io/hf_directory.h"
+#include "veomni/io/tensor_rule.h"
+#include "veomni/nn/module.h"
+
+namespace veomni::nn {
+
+enum class Masters { kNone, kTrainable };
+
+/// Allocates local() (and master() of trainable parameters) of every parameter on `device`; contents undefined.
+/// A whole parameter's value() becomes local(); a sharded one's value() gets its full shape with freed storage.
+/// Parameters already on `device` are left alone unless their shard is not whole.
+void materialize(Module& root, torch::Device device, Masters masters);
+
+/// Fills every parameter from its Init, keyed by (seed, name, index in the full tensor): equal in every layout.
+/// @param only  parameters whose names are listed; empty: all
+void initialize(Module& root, uint64_t seed, const std::vector<std::string>& only = {});
+
+/// Reads a part's tensors from a safetensors index; each rank reads only the bytes of its shards. Dtypes are converted.
+/// @param part    the module whose parameters the rules name (paths relative to it)
+/// @throws veomni::Error naming a tensor that is missing, left over or of another shape
+void load_weights(Module& part, const std::vector<io::TensorRule>& rules, const io::SafetensorsIndex& index,
+                  const io::RuleOptions& options = {});
+
+}  // namespace veomni::nn
