@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup build quickstart test soak bench format tidy clean
 
 help:
-	@sed -n 's/^#: //p' Makefile
+	@sed -n 's/^#: \{0,1\}//p' Makefile
 
 #: veomni.cpp - train any-modality models, in C++.
 #:

@@ -7,6 +7,7 @@ tests/expected_counts.txt says all make the run fail. The last line is `N passed
 import argparse
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -115,8 +116,8 @@ def main():
     parser.add_argument("--build-dir", type=pathlib.Path, default=ROOT / "build/release")
     parser.add_argument("--only", choices=["ctest", "pytest"], help="one part; then the expected counts are not checked")
     parser.add_argument("--update-counts", action="store_true", help="write tests/expected_counts.txt after a clean run")
-    parser.add_argument("--ctest", nargs="*", default=[], help="further ctest arguments")
-    parser.add_argument("--pytest", nargs="*", help="what pytest runs instead of tests/")
+    parser.add_argument("--ctest", type=shlex.split, default=[], help="further arguments, as in --ctest='-R io'")
+    parser.add_argument("--pytest", type=shlex.split, help="what pytest runs instead of tests/")
     args = parser.parse_args()
     args.build_dir = args.build_dir.resolve()
 
