@@ -48,7 +48,8 @@ const json& require(const json& object, const char* key, const std::string& wher
   return *found;
 }
 
-void check_kind(bool right, const json& value, const char* key, const char* kind, const std::string& where) {
+void check_kind(bool right, const json& value, const char* key, const char* kind,
+                const std::string& where) {
   VEOMNI_CHECK_CONFIG(right, where, ": '", key, "' must be ", kind, ", is ", brief_json(value));
 }
 
@@ -113,7 +114,8 @@ std::string get_or(const json& object, const char* key, const std::string& other
   return has_value(object, key) ? require_string(object, key, where) : otherwise;
 }
 
-std::string get_or(const json& object, const char* key, const char* otherwise, const std::string& where) {
+std::string get_or(const json& object, const char* key, const char* otherwise,
+                   const std::string& where) {
   return get_or(object, key, std::string(otherwise), where);
 }
 

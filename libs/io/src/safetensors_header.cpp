@@ -66,7 +66,8 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   bool string(string_t& text) override {
     if (state_ == State::kMetadata) {
       const bool fresh = header_.metadata.emplace(metadata_key_, std::move(text)).second;
-      VEOMNI_CHECK(fresh, where_, ": __metadata__ has the key ", in_quotes(metadata_key_), " twice");
+      VEOMNI_CHECK(fresh, where_, ": __metadata__ has the key ", in_quotes(metadata_key_),
+                   " twice");
       return true;
     }
     if (state_ != State::kDtype) unexpected("a string");
@@ -168,9 +169,9 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     state_ = kNext[field - std::begin(kFields)];
   }
 
-  template <typename... Args>
-  void check(bool ok, const Args&... problem) {
-    if (!ok) throw_error(detail::concat(where_, ": tensor ", in_quotes(tensor().name), " ", problem...));
+  template <typename... Args> void check(bool ok, const Args&... problem) {
+    if (!ok)
+      throw_error(detail::concat(where_, ": tensor ", in_quotes(tensor().name), " ", problem...));
   }
 
   [[noreturn]] void unexpected(const char* what) {
@@ -182,7 +183,8 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
     const char* wanted = "an object";
     if (state_ == State::kMetadata) wanted = "strings only";
     if (state_ == State::kDtype) wanted = "dtype as a string";
-    if (state_ == State::kShapeValue || state_ == State::kShape) wanted = "shape as a list of sizes";
+    if (state_ == State::kShapeValue || state_ == State::kShape)
+      wanted = "shape as a list of sizes";
     if (state_ >= State::kOffsetsValue) wanted = "data_offsets as two byte offsets";
     throw_error(detail::concat(where_, ": ", place, " has ", what, ", needs ", wanted));
   }
@@ -211,7 +213,8 @@ void check_extent(const TensorInfo& tensor, uint64_t data_bytes, const std::stri
   const std::string what = where + ": tensor " + in_quotes(tensor.name);
   VEOMNI_CHECK(tensor.begin <= tensor.end, what, " ends before it begins (data_offsets ",
                tensor.begin, ", ", tensor.end, ")");
-  VEOMNI_CHECK(bytes.has_value(), what, ": the shape ", in_quotes(shape_text(tensor.shape)), " overflows");
+  VEOMNI_CHECK(bytes.has_value(), what, ": the shape ", in_quotes(shape_text(tensor.shape)),
+               " overflows");
   VEOMNI_CHECK(*bytes == tensor.end - tensor.begin, what, ": ", dtype_name(tensor.dtype), " ",
                in_quotes(shape_text(tensor.shape)), " takes ", *bytes, " bytes, data_offsets give ",
                tensor.end - tensor.begin);
@@ -224,7 +227,8 @@ void check_coverage(const std::vector<TensorInfo>& tensors, uint64_t data_bytes,
                     const std::string& where) {
   uint64_t covered = 0;
   for (const TensorInfo& tensor : tensors) {
-    const char* problem = tensor.begin < covered ? " overlaps the tensor before it" : " leaves a gap before it";
+    const char* problem =
+        tensor.begin < covered ? " overlaps the tensor before it" : " leaves a gap before it";
     VEOMNI_CHECK(tensor.begin == covered, where, ": tensor ", in_quotes(tensor.name), problem,
                  " (begins at byte ", tensor.begin, ", expected ", covered, ")");
     covered = tensor.end;
@@ -251,9 +255,9 @@ void index_by_name(SafetensorsHeader& header, const std::string& where) {
 }  // namespace
 
 const TensorInfo* SafetensorsHeader::find(std::string_view name) const {
-  const auto found =
-      std::lower_bound(by_name.begin(), by_name.end(), name,
-                       [this](uint32_t index, std::string_view n) { return tensors[index].name < n; });
+  const auto found = std::lower_bound(
+      by_name.begin(), by_name.end(), name,
+      [this](uint32_t index, std::string_view n) { return tensors[index].name < n; });
   if (found == by_name.end() || tensors[*found].name != name) return nullptr;
   return &tensors[*found];
 }
@@ -273,9 +277,10 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> header_jso
   HeaderHandler handler(header, where);
   nlohmann::json::sax_parse(text, text + header_json.size(), &handler);
   for (const TensorInfo& tensor : header.tensors) check_extent(tensor, data_bytes, where);
-  std::sort(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
-    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
-  });
+  std::sort(header.tensors.begin(), header.tensors.end(),
+            [](const TensorInfo& a, const TensorInfo& b) {
+              return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+            });
   index_by_name(header, where);
   check_coverage(header.tensors, data_bytes, where);
   return header;
@@ -287,7 +292,8 @@ SafetensorsLayout parse_safetensors(std::span<const std::byte> file, const std::
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file.data(), 8);
   VEOMNI_CHECK(header_bytes <= kMaxHeaderBytes, where, ": the header claims ", header_bytes,
-               " bytes, at most ", kMaxHeaderBytes, " are allowed: not a safetensors file, or damaged");
+               " bytes, at most ", kMaxHeaderBytes,
+               " are allowed: not a safetensors file, or damaged");
   const uint64_t rest = file.size() - 8;
   VEOMNI_CHECK(header_bytes <= rest, where, ": the header claims ", header_bytes,
                " bytes, the file has ", rest, " after the length (truncated?)");

@@ -29,7 +29,8 @@ std::map<std::string, std::string> read_weight_map(const std::string& path) {
   const nlohmann::json& rows = require_object(index, "weight_map", path);
   std::map<std::string, std::string> map;
   for (const auto& [tensor, file] : rows.items()) {
-    VEOMNI_CHECK(file.is_string(), path, ": weight_map gives no file name for tensor ", in_quotes(tensor));
+    VEOMNI_CHECK(file.is_string(), path, ": weight_map gives no file name for tensor ",
+                 in_quotes(tensor));
     const std::string name = file.get<std::string>();
     // An index must not lead out of its directory.
     VEOMNI_CHECK(!name.empty() && fs::path(name).filename() == name && name != "..", path,
@@ -50,13 +51,15 @@ SafetensorsIndex open_sharded(const std::string& directory) {
   for (const auto& [name, tensor] : tensor_of_file) {
     const std::string path = (fs::path(directory) / name).string();
     VEOMNI_CHECK_CONFIG(fs::exists(path), index_path, " names ", in_quotes(name), " (for tensor ",
-                        in_quotes(tensor), "), but ", path, " does not exist: the download is incomplete");
+                        in_quotes(tensor), "), but ", path,
+                        " does not exist: the download is incomplete");
     const SafetensorsFile file(path);
     for (const TensorInfo& info : file.header().tensors) {
       const auto mapped = weight_map.find(info.name);
       if (mapped != weight_map.end() && mapped->second != name) continue;
       const auto [other, fresh] = extra.emplace(info.name, name);
-      VEOMNI_CHECK(fresh, index_path, ": tensor ", in_quotes(info.name), " is in both ", other->second, " and ", name);
+      VEOMNI_CHECK(fresh, index_path, ": tensor ", in_quotes(info.name), " is in both ",
+                   other->second, " and ", name);
       index.add(info.name, location(file, info));
     }
   }

@@ -29,7 +29,8 @@ bool is_weight_file(const std::string& name) {
 
 }  // namespace
 
-std::vector<std::vector<size_t>> plan_shards(std::span<const TensorDecl> tensors, uint64_t max_bytes) {
+std::vector<std::vector<size_t>> plan_shards(std::span<const TensorDecl> tensors,
+                                             uint64_t max_bytes) {
   VEOMNI_CHECK_CONFIG(max_bytes > 0, "the largest size of a weight file must be more than 0 bytes");
   std::vector<std::vector<size_t>> shards(1);
   uint64_t used = 0;
@@ -48,8 +49,8 @@ std::vector<std::vector<size_t>> plan_shards(std::span<const TensorDecl> tensors
 
 ShardedSafetensorsWriter::ShardedSafetensorsWriter(const std::string& directory,
                                                    const std::vector<TensorDecl>& tensors,
-                                                   const Metadata& metadata, uint64_t max_shard_bytes,
-                                                   WriteOptions options)
+                                                   const Metadata& metadata,
+                                                   uint64_t max_shard_bytes, WriteOptions options)
     : directory_(directory), options_(options) {
   const auto plan = plan_shards(tensors, max_shard_bytes);
   for (size_t shard = 0; shard < plan.size(); ++shard) {
@@ -69,7 +70,8 @@ ShardedSafetensorsWriter::ShardedSafetensorsWriter(const std::string& directory,
 void ShardedSafetensorsWriter::write(std::string_view name, std::span<const std::byte> bytes,
                                      uint64_t offset) {
   const auto shard = shard_of_.find(name);
-  VEOMNI_CHECK(shard != shard_of_.end(), directory_, ": tensor ", in_quotes(name), " was not declared");
+  VEOMNI_CHECK(shard != shard_of_.end(), directory_, ": tensor ", in_quotes(name),
+               " was not declared");
   shards_[shard->second].write(name, bytes, offset);
 }
 
@@ -92,8 +94,9 @@ void ShardedSafetensorsWriter::remove_stale_files() const {
   std::vector<fs::path> stale;
   for (const auto& entry : fs::directory_iterator(directory_)) {
     const std::string name = entry.path().filename().string();
-    const bool ours = std::find(file_names_.begin(), file_names_.end(), name) != file_names_.end() ||
-                      (shards_.size() > 1 && name == "model.safetensors.index.json");
+    const bool ours =
+        std::find(file_names_.begin(), file_names_.end(), name) != file_names_.end() ||
+        (shards_.size() > 1 && name == "model.safetensors.index.json");
     if (is_weight_file(name) && !ours) stale.push_back(entry.path());
   }
   for (const fs::path& path : stale) {

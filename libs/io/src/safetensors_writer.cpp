@@ -36,7 +36,8 @@ std::string tensor_json(const TensorDecl& tensor, uint64_t begin, uint64_t end) 
 
 /// The header for these tensors, padded so that the data begins at a multiple of 8.
 /// @param data_bytes  set to the size of the data
-std::string header_json(std::vector<TensorDecl> tensors, const Metadata& metadata, uint64_t& data_bytes) {
+std::string header_json(std::vector<TensorDecl> tensors, const Metadata& metadata,
+                        uint64_t& data_bytes) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorDecl& a, const TensorDecl& b) {
     const int64_t size_a = item_size(a.dtype), size_b = item_size(b.dtype);
     return size_a != size_b ? size_a > size_b : a.name < b.name;
@@ -45,7 +46,8 @@ std::string header_json(std::vector<TensorDecl> tensors, const Metadata& metadat
   if (!metadata.empty()) text += metadata_json(metadata);
   data_bytes = 0;
   for (const TensorDecl& tensor : tensors) {
-    VEOMNI_CHECK(tensor.name != "__metadata__", "a tensor cannot be named __metadata__ in safetensors");
+    VEOMNI_CHECK(tensor.name != "__metadata__",
+                 "a tensor cannot be named __metadata__ in safetensors");
     uint64_t end = 0;
     VEOMNI_CHECK(!__builtin_add_overflow(data_bytes, tensor.num_bytes(), &end),
                  "the size of the file overflows at tensor ", in_quotes(tensor.name));
@@ -74,12 +76,14 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, std::vector<Tensor
   file_.write_at(8, std::as_bytes(std::span(json)));
 }
 
-void SafetensorsWriter::write(std::string_view name, std::span<const std::byte> bytes, uint64_t offset) {
+void SafetensorsWriter::write(std::string_view name, std::span<const std::byte> bytes,
+                              uint64_t offset) {
   const TensorInfo* tensor = header_.find(name);
   VEOMNI_CHECK(tensor != nullptr, file_.path(), ": tensor ", in_quotes(name), " was not declared");
   const uint64_t size = tensor->end - tensor->begin;
   VEOMNI_CHECK(offset <= size && bytes.size() <= size - offset, file_.path(), ": bytes [", offset,
-               ", ", offset + bytes.size(), ") lie outside tensor ", in_quotes(name), " of ", size, " bytes");
+               ", ", offset + bytes.size(), ") lie outside tensor ", in_quotes(name), " of ", size,
+               " bytes");
   file_.write_at(data_begin_ + tensor->begin + offset, bytes);
   written_[static_cast<size_t>(tensor - header_.tensors.data())] += bytes.size();
 }
@@ -88,7 +92,8 @@ void SafetensorsWriter::finish() {
   for (size_t i = 0; i < written_.size(); ++i) {
     const TensorInfo& tensor = header_.tensors[i];
     VEOMNI_CHECK(written_[i] == tensor.end - tensor.begin, file_.path(), ": ", written_[i], " of ",
-                 tensor.end - tensor.begin, " bytes of tensor ", in_quotes(tensor.name), " were written");
+                 tensor.end - tensor.begin, " bytes of tensor ", in_quotes(tensor.name),
+                 " were written");
   }
   file_.commit();
 }
@@ -96,7 +101,8 @@ void SafetensorsWriter::finish() {
 void write_safetensors(const std::string& path, std::span<const TensorEntry> entries,
                        const Metadata& metadata, WriteOptions options) {
   std::vector<TensorDecl> tensors;
-  for (const TensorEntry& entry : entries) tensors.push_back({entry.name, entry.dtype, entry.shape});
+  for (const TensorEntry& entry : entries)
+    tensors.push_back({entry.name, entry.dtype, entry.shape});
   SafetensorsWriter writer(path, std::move(tensors), metadata, options);
   for (const TensorEntry& entry : entries) writer.write(entry.name, entry.bytes);
   writer.finish();

@@ -22,7 +22,8 @@ std::vector<TensorEntry> entries() {
 
 TEST(SafetensorsFile, WhatIsWrittenIsRead) {
   const ScratchDir dir;
-  write_safetensors(dir / "w.safetensors", entries(), {{"format", "pt"}, {"quote\"", "line\n"}}, {.fsync = true});
+  write_safetensors(dir / "w.safetensors", entries(), {{"format", "pt"}, {"quote\"", "line\n"}},
+                    {.fsync = true});
   const SafetensorsFile file(dir / "w.safetensors");
   EXPECT_THAT(file.names(), ElementsAre("w", "none", "mask"));  // falling item size
   EXPECT_EQ(file.metadata().at("quote\""), "line\n");
@@ -39,7 +40,8 @@ TEST(SafetensorsFile, WhatIsWrittenIsRead) {
 TEST(SafetensorsFile, HeaderIsPaddedWithSpaces) {
   const ScratchDir dir;
   for (const char* name : {"a", "ab", "abc", "abcd", "abcde", "abcdef", "abcdefg", "abcdefgh"}) {
-    write_safetensors(dir / "w", std::vector<TensorEntry>{{name, DType::U8, {3}, bytes_of(kBytes)}});
+    write_safetensors(dir / "w",
+                      std::vector<TensorEntry>{{name, DType::U8, {3}, bytes_of(kBytes)}});
     const std::string text = file_text(dir / "w");
     const SafetensorsFile file(dir / "w");
     EXPECT_EQ(file.data_begin() % 8, 0u);
@@ -50,7 +52,8 @@ TEST(SafetensorsFile, HeaderIsPaddedWithSpaces) {
 
 TEST(SafetensorsFile, UnknownTensorNamesTheNearest) {
   const ScratchDir dir;
-  write_safetensors(dir / "w", std::vector<TensorEntry>{{"lm_head.weight", DType::U8, {3}, bytes_of(kBytes)}});
+  write_safetensors(dir / "w",
+                    std::vector<TensorEntry>{{"lm_head.weight", DType::U8, {3}, bytes_of(kBytes)}});
   const SafetensorsFile file(dir / "w");
   const std::string message = message_of([&] { file.tensor("lm_head.wight"); });
   EXPECT_THAT(message, HasSubstr(dir / "w"));
@@ -73,8 +76,10 @@ TEST(SafetensorsFile, EveryTruncationIsRefused) {
 
 TEST(SafetensorsFile, MissingFilesAndDirectoriesAreTheUsersMistake) {
   const ScratchDir dir;
-  EXPECT_THAT(message_of<ConfigError>([&] { SafetensorsFile(dir / "gone"); }), HasSubstr("No such file"));
-  EXPECT_THAT(message_of<ConfigError>([&] { SafetensorsFile(dir.path()); }), HasSubstr("not a regular file"));
+  EXPECT_THAT(message_of<ConfigError>([&] { SafetensorsFile(dir / "gone"); }),
+              HasSubstr("No such file"));
+  EXPECT_THAT(message_of<ConfigError>([&] { SafetensorsFile(dir.path()); }),
+              HasSubstr("not a regular file"));
 }
 
 TEST(SafetensorsWriter, TakesPiecesInAnyOrder) {
@@ -86,20 +91,28 @@ TEST(SafetensorsWriter, TakesPiecesInAnyOrder) {
   EXPECT_THAT(message_of([&] { writer.finish(); }), HasSubstr("14 of 24 bytes of tensor 'w'"));
   writer.write("w", bytes_of(kFloats).subspan(0, 10), 0);
   writer.finish();
-  EXPECT_EQ(std::memcmp(SafetensorsFile(dir / "w").tensor("w").bytes.data(), kFloats.data(), 24), 0);
+  EXPECT_EQ(std::memcmp(SafetensorsFile(dir / "w").tensor("w").bytes.data(), kFloats.data(), 24),
+            0);
 }
 
 TEST(SafetensorsWriter, MisuseIsRefused) {
   const ScratchDir dir;
   SafetensorsWriter writer(dir / "w", {{"w", DType::F32, {2}}});
   EXPECT_THAT(message_of([&] { writer.write("v", {}); }), HasSubstr("'v' was not declared"));
-  EXPECT_THAT(message_of([&] { writer.write("w", bytes_of(kFloats)); }), HasSubstr("outside tensor 'w'"));
+  EXPECT_THAT(message_of([&] { writer.write("w", bytes_of(kFloats)); }),
+              HasSubstr("outside tensor 'w'"));
   EXPECT_THAT(message_of([&] { writer.write("w", {}, 9); }), HasSubstr("outside"));
   const auto make = [&](std::vector<TensorDecl> tensors, Metadata metadata = {}) {
     SafetensorsWriter(dir / "x", std::move(tensors), metadata);
   };
-  EXPECT_THAT(message_of([&] { make({{"a", DType::U8, {1}}, {"a", DType::U8, {1}}}); }), HasSubstr("'a' twice"));
-  EXPECT_THAT(message_of([&] { make({{"__metadata__", DType::U8, {1}}}); }), HasSubstr("cannot be named"));
+  EXPECT_THAT(message_of([&] {
+                make({{"a", DType::U8, {1}}, {"a", DType::U8, {1}}});
+              }),
+              HasSubstr("'a' twice"));
+  EXPECT_THAT(message_of([&] {
+                make({{"__metadata__", DType::U8, {1}}});
+              }),
+              HasSubstr("cannot be named"));
   EXPECT_THAT(message_of([&] { make({{"a\xff", DType::U8, {1}}}); }), HasSubstr("not UTF-8"));
   EXPECT_THAT(message_of([&] { make({}, {{"k", "\xff"}}); }), HasSubstr("not UTF-8"));
   EXPECT_THAT(message_of([&] { make({{"a", DType::U8, {-1}}}); }), HasSubstr("negative"));

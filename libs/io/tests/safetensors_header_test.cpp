@@ -14,11 +14,10 @@ SafetensorsHeader parse(const std::string& json, uint64_t data_bytes) {
 }
 
 TEST(SafetensorsHeader, GivesTensorsInDataOrderAndMetadata) {
-  const auto header = parse(
-      R"({"b":{"dtype":"F32","shape":[2,3],"data_offsets":[4,28]},)"
-      R"("__metadata__":{"format":"pt"},)"
-      R"("a":{"data_offsets":[0,4],"shape":[],"dtype":"I32"}}   )",
-      28);
+  const auto header = parse(R"({"b":{"dtype":"F32","shape":[2,3],"data_offsets":[4,28]},)"
+                            R"("__metadata__":{"format":"pt"},)"
+                            R"("a":{"data_offsets":[0,4],"shape":[],"dtype":"I32"}}   )",
+                            28);
   ASSERT_EQ(header.tensors.size(), 2u);
   EXPECT_EQ(header.tensors[0], (TensorInfo{"a", DType::I32, {}, 0, 4}));
   EXPECT_EQ(header.tensors[1], (TensorInfo{"b", DType::F32, {2, 3}, 4, 28}));
@@ -29,17 +28,17 @@ TEST(SafetensorsHeader, GivesTensorsInDataOrderAndMetadata) {
 
 TEST(SafetensorsHeader, EmptyTensorsAndEmptyFilesAreLegal) {
   EXPECT_TRUE(parse("{}", 0).tensors.empty());
-  const auto header = parse(
-      R"({"full":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
-      R"("none":{"dtype":"F64","shape":[0,7],"data_offsets":[4,4]},)"
-      R"("void":{"dtype":"F16","shape":[3,0],"data_offsets":[0,0]}})",
-      4);
+  const auto header = parse(R"({"full":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)"
+                            R"("none":{"dtype":"F64","shape":[0,7],"data_offsets":[4,4]},)"
+                            R"("void":{"dtype":"F16","shape":[3,0],"data_offsets":[0,0]}})",
+                            4);
   EXPECT_EQ(header.find("none")->shape, (std::vector<int64_t>{0, 7}));
 }
 
 TEST(SafetensorsHeader, EveryDtypeHasItsSize) {
-  const std::pair<const char*, int> sizes[] = {{"F64", 8}, {"F32", 4}, {"BF16", 2}, {"F16", 2}, {"I64", 8},
-                                               {"I32", 4}, {"I16", 2}, {"I8", 1},   {"U8", 1},  {"BOOL", 1}};
+  const std::pair<const char*, int> sizes[] = {{"F64", 8}, {"F32", 4}, {"BF16", 2}, {"F16", 2},
+                                               {"I64", 8}, {"I32", 4}, {"I16", 2},  {"I8", 1},
+                                               {"U8", 1},  {"BOOL", 1}};
   for (const auto& [name, size] : sizes) {
     const auto dtype = dtype_from_name(name);
     ASSERT_TRUE(dtype.has_value()) << name;
@@ -67,42 +66,62 @@ TEST_P(BadHeaders, AreRefusedByName) {
 
 std::string tensor(const std::string& name, const std::string& shape, const std::string& offsets,
                    const std::string& dtype = "F32") {
-  return "\"" + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
+  return "\"" + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" +
+         offsets + "}";
 }
 
 INSTANTIATE_TEST_SUITE_P(
     SafetensorsHeader, BadHeaders,
     ::testing::Values(
-        BadHeader{"Overlap", "{" + tensor("a", "[2]", "[0,8]") + "," + tensor("b", "[1]", "[4,8]") + "}", 8,
+        BadHeader{"Overlap",
+                  "{" + tensor("a", "[2]", "[0,8]") + "," + tensor("b", "[1]", "[4,8]") + "}", 8,
                   "tensor 'b' overlaps"},
-        BadHeader{"SameRange", "{" + tensor("a", "[2]", "[0,8]") + "," + tensor("b", "[2]", "[0,8]") + "}", 8,
+        BadHeader{"SameRange",
+                  "{" + tensor("a", "[2]", "[0,8]") + "," + tensor("b", "[2]", "[0,8]") + "}", 8,
                   "overlaps"},
-        BadHeader{"GapInside", "{" + tensor("a", "[1]", "[0,4]") + "," + tensor("b", "[1]", "[8,12]") + "}", 12,
+        BadHeader{"GapInside",
+                  "{" + tensor("a", "[1]", "[0,4]") + "," + tensor("b", "[1]", "[8,12]") + "}", 12,
                   "tensor 'b' leaves a gap"},
         BadHeader{"GapAtStart", "{" + tensor("a", "[1]", "[4,8]") + "}", 8, "leaves a gap"},
-        BadHeader{"GapAtEnd", "{" + tensor("a", "[1]", "[0,4]") + "}", 5, "cover 4 bytes of data, the file has 5"},
+        BadHeader{"GapAtEnd", "{" + tensor("a", "[1]", "[0,4]") + "}", 5,
+                  "cover 4 bytes of data, the file has 5"},
         BadHeader{"DataWithoutTensors", "{}", 1, "cover 0 bytes"},
-        BadHeader{"OutsideTheFile", "{" + tensor("a", "[2]", "[0,8]") + "}", 7, "'a' ends at byte 8"},
-        BadHeader{"EndsBeforeItBegins", "{" + tensor("a", "[1]", "[4,0]") + "}", 4, "ends before it begins"},
-        BadHeader{"SizeLies", "{" + tensor("a", "[3]", "[0,8]") + "}", 8, "takes 12 bytes, data_offsets give 8"},
-        BadHeader{"ProductOverflows", "{" + tensor("a", "[4294967296,4294967296]", "[0,0]") + "}", 0, "overflows"},
-        BadHeader{"BytesOverflow", "{" + tensor("a", "[4611686018427387904]", "[0,0]") + "}", 0, "overflows"},
-        BadHeader{"DimOverflows", "{" + tensor("a", "[18446744073709551615]", "[0,0]") + "}", 0, "overflows"},
-        BadHeader{"DimBeyond64Bits", "{" + tensor("a", "[18446744073709551616]", "[0,0]") + "}", 0, "64-bit"},
+        BadHeader{"OutsideTheFile", "{" + tensor("a", "[2]", "[0,8]") + "}", 7,
+                  "'a' ends at byte 8"},
+        BadHeader{"EndsBeforeItBegins", "{" + tensor("a", "[1]", "[4,0]") + "}", 4,
+                  "ends before it begins"},
+        BadHeader{"SizeLies", "{" + tensor("a", "[3]", "[0,8]") + "}", 8,
+                  "takes 12 bytes, data_offsets give 8"},
+        BadHeader{"ProductOverflows", "{" + tensor("a", "[4294967296,4294967296]", "[0,0]") + "}",
+                  0, "overflows"},
+        BadHeader{"BytesOverflow", "{" + tensor("a", "[4611686018427387904]", "[0,0]") + "}", 0,
+                  "overflows"},
+        BadHeader{"DimOverflows", "{" + tensor("a", "[18446744073709551615]", "[0,0]") + "}", 0,
+                  "overflows"},
+        BadHeader{"DimBeyond64Bits", "{" + tensor("a", "[18446744073709551616]", "[0,0]") + "}", 0,
+                  "64-bit"},
         BadHeader{"NegativeDim", "{" + tensor("a", "[-1]", "[0,4]") + "}", 4, "negative"},
         BadHeader{"FloatDim", "{" + tensor("a", "[1.0]", "[0,4]") + "}", 4, "64-bit integer"},
         BadHeader{"OneOffset", "{" + tensor("a", "[1]", "[0]") + "}", 4, "needs two data_offsets"},
         BadHeader{"ThreeOffsets", "{" + tensor("a", "[1]", "[0,4,8]") + "}", 4, "more than two"},
-        BadHeader{"NestedShape", "{" + tensor("a", "[[1]]", "[0,4]") + "}", 4, "a list, needs shape"},
-        BadHeader{"UnknownDtype", "{" + tensor("a", "[1]", "[0,1]", "F8_E4M3") + "}", 1, "dtype 'F8_E4M3'"},
-        BadHeader{"MissingDtype", R"({"a":{"shape":[1],"data_offsets":[0,4]}})", 4, "'a' has no 'dtype'"},
-        BadHeader{"MissingShape", R"({"a":{"dtype":"F32","data_offsets":[0,4]}})", 4, "'a' has no 'shape'"},
-        BadHeader{"MissingOffsets", R"({"a":{"dtype":"F32","shape":[1]}})", 4, "'a' has no 'data_offsets'"},
-        BadHeader{"UnknownField", R"({"a":{"dtype":"F32","shape":[1],"order":"C"}})", 4, "unknown field 'order'"},
+        BadHeader{"NestedShape", "{" + tensor("a", "[[1]]", "[0,4]") + "}", 4,
+                  "a list, needs shape"},
+        BadHeader{"UnknownDtype", "{" + tensor("a", "[1]", "[0,1]", "F8_E4M3") + "}", 1,
+                  "dtype 'F8_E4M3'"},
+        BadHeader{"MissingDtype", R"({"a":{"shape":[1],"data_offsets":[0,4]}})", 4,
+                  "'a' has no 'dtype'"},
+        BadHeader{"MissingShape", R"({"a":{"dtype":"F32","data_offsets":[0,4]}})", 4,
+                  "'a' has no 'shape'"},
+        BadHeader{"MissingOffsets", R"({"a":{"dtype":"F32","shape":[1]}})", 4,
+                  "'a' has no 'data_offsets'"},
+        BadHeader{"UnknownField", R"({"a":{"dtype":"F32","shape":[1],"order":"C"}})", 4,
+                  "unknown field 'order'"},
         BadHeader{"FieldTwice", R"({"a":{"dtype":"F32","dtype":"F32"}})", 4, "'dtype' twice"},
-        BadHeader{"NameTwice", "{" + tensor("a", "[1]", "[0,4]") + "," + tensor("a", "[1]", "[4,8]") + "}", 8,
+        BadHeader{"NameTwice",
+                  "{" + tensor("a", "[1]", "[0,4]") + "," + tensor("a", "[1]", "[4,8]") + "}", 8,
                   "names tensor 'a' twice"},
-        BadHeader{"MetadataTwice", R"({"__metadata__":{},"__metadata__":{}})", 0, "__metadata__ twice"},
+        BadHeader{"MetadataTwice", R"({"__metadata__":{},"__metadata__":{}})", 0,
+                  "__metadata__ twice"},
         BadHeader{"MetadataKeyTwice", R"({"__metadata__":{"k":"1","k":"2"}})", 0, "'k' twice"},
         BadHeader{"MetadataNumber", R"({"__metadata__":{"k":1}})", 0, "strings only"},
         BadHeader{"MetadataNull", R"({"__metadata__":null})", 0, "__metadata__ has null"},
@@ -131,7 +150,8 @@ std::string many_tensors(size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const size_t at = count - 1 - i;
     if (i > 0) json += ',';
-    json += tensor("t" + std::to_string(i), "[1]", "[" + std::to_string(at) + "," + std::to_string(at + 1) + "]", "U8");
+    json += tensor("t" + std::to_string(i), "[1]",
+                   "[" + std::to_string(at) + "," + std::to_string(at + 1) + "]", "U8");
   }
   return json + "}";
 }
@@ -154,10 +174,13 @@ TEST(SafetensorsHeader, MoreThanAMillionEntriesAreRefused) {
 }
 
 TEST(SafetensorsBytes, LengthPrefixIsChecked) {
-  const auto parse_file = [](const std::string& bytes) { parse_safetensors(as_bytes(bytes), "w.safetensors"); };
+  const auto parse_file = [](const std::string& bytes) {
+    parse_safetensors(as_bytes(bytes), "w.safetensors");
+  };
   EXPECT_THAT(message_of([&] { parse_file(""); }), HasSubstr("too short"));
   EXPECT_THAT(message_of([&] { parse_file("1234567"); }), HasSubstr("too short"));
-  EXPECT_THAT(message_of([&] { parse_file(std::string(8, '\xff')); }), HasSubstr("at most 100000000"));
+  EXPECT_THAT(message_of([&] { parse_file(std::string(8, '\xff')); }),
+              HasSubstr("at most 100000000"));
   std::string lying = safetensors_bytes("{}", 0);
   lying[0] = 3;
   EXPECT_THAT(message_of([&] { parse_file(lying); }), HasSubstr("claims 3 bytes, the file has 2"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "veomni/io/safetensors_index.h"
 #include "test_files.h"
 #include "veomni/io/json_fields.h"
-#include "veomni/io/safetensors_index.h"
 
 namespace veomni::io {
 namespace {
@@ -14,7 +14,8 @@ const std::vector<uint8_t> kData = {10, 11, 12, 13, 14, 15, 16, 17};
 /// Writes tensors named `names`, 4 bytes each.
 void put_shard(const std::string& path, const std::vector<std::string>& names) {
   std::vector<TensorEntry> entries;
-  for (const std::string& name : names) entries.push_back({name, DType::U8, {4}, bytes_of(kData).subspan(0, 4)});
+  for (const std::string& name : names)
+    entries.push_back({name, DType::U8, {4}, bytes_of(kData).subspan(0, 4)});
   write_safetensors(path, entries);
 }
 
@@ -69,8 +70,11 @@ TEST(SafetensorsIndex, BrokenIndexesAreNamed) {
 }
 
 TEST(PlanShards, FillsInOrderAndLetsAGiantStandAlone) {
-  const std::vector<TensorDecl> tensors = {
-      {"a", DType::U8, {4}}, {"b", DType::U8, {4}}, {"c", DType::U8, {1}}, {"giant", DType::U8, {99}}, {"d", DType::U8, {8}}};
+  const std::vector<TensorDecl> tensors = {{"a", DType::U8, {4}},
+                                           {"b", DType::U8, {4}},
+                                           {"c", DType::U8, {1}},
+                                           {"giant", DType::U8, {99}},
+                                           {"d", DType::U8, {8}}};
   EXPECT_THAT(plan_shards(tensors, 8),
               ElementsAre(ElementsAre(0, 1), ElementsAre(2), ElementsAre(3), ElementsAre(4)));
   EXPECT_THAT(plan_shards({}, 8), ElementsAre(ElementsAre()));
@@ -78,8 +82,9 @@ TEST(PlanShards, FillsInOrderAndLetsAGiantStandAlone) {
 }
 
 void save(const ScratchDir& dir, uint64_t max_shard_bytes) {
-  ShardedSafetensorsWriter writer(dir.path(), {{"a", DType::U8, {8}}, {"b", DType::U8, {4}}, {"c", DType::U8, {4}}},
-                                  {{"format", "pt"}}, max_shard_bytes);
+  ShardedSafetensorsWriter writer(
+      dir.path(), {{"a", DType::U8, {8}}, {"b", DType::U8, {4}}, {"c", DType::U8, {4}}},
+      {{"format", "pt"}}, max_shard_bytes);
   writer.write("c", bytes_of(kData).subspan(4));
   writer.write("a", bytes_of(kData));
   writer.write("b", bytes_of(kData).subspan(0, 2));
@@ -90,7 +95,8 @@ void save(const ScratchDir& dir, uint64_t max_shard_bytes) {
 TEST(ShardedWriter, WritesShardsAndAnIndexThatReadBack) {
   const ScratchDir dir;
   save(dir, 8);
-  EXPECT_THAT(dir.names(), ElementsAre("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", kIndex));
+  EXPECT_THAT(dir.names(), ElementsAre("model-00001-of-00002.safetensors",
+                                       "model-00002-of-00002.safetensors", kIndex));
   const auto index_json = read_json_file(dir / kIndex);
   EXPECT_EQ(index_json["metadata"]["total_size"], 16);
   EXPECT_EQ(index_json["weight_map"]["c"], "model-00002-of-00002.safetensors");
@@ -105,14 +111,16 @@ TEST(ShardedWriter, ALaterSaveReplacesTheFilesOfAnEarlierOne) {
   save(dir, 100);
   EXPECT_THAT(dir.names(), ElementsAre("model.safetensors"));
   save(dir, 4);
-  EXPECT_THAT(dir.names(), ElementsAre("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
-                                       "model-00003-of-00003.safetensors", kIndex));
+  EXPECT_THAT(dir.names(),
+              ElementsAre("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                          "model-00003-of-00003.safetensors", kIndex));
 }
 
 TEST(ShardedWriter, AnUnfinishedSaveLeavesNothing) {
   const ScratchDir dir;
   {
-    ShardedSafetensorsWriter writer(dir.path(), {{"a", DType::U8, {8}}, {"b", DType::U8, {8}}}, {}, 8);
+    ShardedSafetensorsWriter writer(dir.path(), {{"a", DType::U8, {8}}, {"b", DType::U8, {8}}}, {},
+                                    8);
     writer.write("a", bytes_of(kData));
     EXPECT_THAT(message_of([&] { writer.finish(); }), HasSubstr("0 of 8 bytes of tensor 'b'"));
     EXPECT_THAT(message_of([&] { writer.write("z", {}); }), HasSubstr("'z' was not declared"));

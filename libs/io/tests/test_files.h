@@ -47,8 +47,7 @@ inline std::span<const std::byte> as_bytes(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
 
-template <typename T>
-std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+template <typename T> std::span<const std::byte> bytes_of(const std::vector<T>& values) {
   return std::as_bytes(std::span(values));
 }
 
@@ -61,7 +60,8 @@ inline std::string safetensors_bytes(const std::string& header, size_t data_byte
 }
 
 inline void put_file(const std::string& path, std::string_view bytes) {
-  std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 inline std::string file_text(const std::string& path) {
@@ -70,8 +70,7 @@ inline std::string file_text(const std::string& path) {
 }
 
 /// The message of the Exception that `action` throws.
-template <typename Exception = Error>
-std::string message_of(const std::function<void()>& action) {
+template <typename Exception = Error> std::string message_of(const std::function<void()>& action) {
   try {
     action();
   } catch (const Exception& error) {

@@ -25,8 +25,7 @@ std::optional<DType> dtype_from_name(std::string_view name);
 const std::string& dtype_names();
 
 /// "[2, 3]": how error messages print a shape.
-template <typename Shape>
-std::string shape_text(const Shape& shape) {
+template <typename Shape> std::string shape_text(const Shape& shape) {
   std::string text = "[";
   for (const auto dim : shape) {
     if (text.size() > 1) text += ", ";

@@ -32,10 +32,12 @@ const nlohmann::json& require_array(const nlohmann::json& object, const char* ke
 /// The same, with a default where the key is absent or null.
 int64_t get_or(const nlohmann::json& object, const char* key, int64_t otherwise,
                const std::string& where);
-int64_t get_or(const nlohmann::json& object, const char* key, int otherwise, const std::string& where);
+int64_t get_or(const nlohmann::json& object, const char* key, int otherwise,
+               const std::string& where);
 double get_or(const nlohmann::json& object, const char* key, double otherwise,
               const std::string& where);
-bool get_or(const nlohmann::json& object, const char* key, bool otherwise, const std::string& where);
+bool get_or(const nlohmann::json& object, const char* key, bool otherwise,
+            const std::string& where);
 std::string get_or(const nlohmann::json& object, const char* key, const char* otherwise,
                    const std::string& where);
 std::string get_or(const nlohmann::json& object, const char* key, const std::string& otherwise,

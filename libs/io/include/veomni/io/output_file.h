@@ -11,8 +11,10 @@
 namespace veomni::io {
 
 struct WriteOptions {
-  bool atomic = true;  ///< write `<path>.tmp` and rename it when complete; false: write `path` itself
-  bool fsync = false;  ///< on the disk before it counts as written (the file, and its directory's entry)
+  bool atomic =
+      true;  ///< write `<path>.tmp` and rename it when complete; false: write `path` itself
+  bool fsync =
+      false;  ///< on the disk before it counts as written (the file, and its directory's entry)
 };
 
 /// One file being written. Not copied, not shared between threads.

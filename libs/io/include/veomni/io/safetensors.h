@@ -31,8 +31,8 @@ inline constexpr size_t kMaxTensors = 1'000'000;
 struct TensorInfo {
   std::string name;
   DType dtype = DType::F32;
-  std::vector<int64_t> shape;     ///< [] is a scalar; a 0 in it is legal
-  uint64_t begin = 0, end = 0;    ///< bytes, from the start of the data
+  std::vector<int64_t> shape;   ///< [] is a scalar; a 0 in it is legal
+  uint64_t begin = 0, end = 0;  ///< bytes, from the start of the data
   bool operator==(const TensorInfo&) const = default;
 };
 
@@ -65,7 +65,8 @@ SafetensorsLayout parse_safetensors(std::span<const std::byte> file, const std::
 struct TensorView {
   DType dtype = DType::F32;
   std::span<const int64_t> shape;
-  std::span<const std::byte> bytes;  ///< row-major; aligned to the item size only if the writer cared
+  std::span<const std::byte>
+      bytes;  ///< row-major; aligned to the item size only if the writer cared
 };
 
 /// A safetensors file opened for reading; the data is paged in as it is touched.

@@ -17,7 +17,7 @@ namespace veomni::io {
 
 /// Where a tensor's bytes lie.
 struct TensorLocation {
-  std::string file;   ///< a path that can be opened
+  std::string file;  ///< a path that can be opened
   DType dtype = DType::F32;
   std::vector<int64_t> shape;
   uint64_t offset = 0;  ///< of its first byte in the file
@@ -60,7 +60,8 @@ class SafetensorsIndex {
 /// Cuts tensors, in their order, into shards of at most `max_bytes` (a larger tensor stands alone).
 /// Returns the indices of each shard's tensors; at least one shard. Pure.
 /// @throws ConfigError if max_bytes is 0
-std::vector<std::vector<size_t>> plan_shards(std::span<const TensorDecl> tensors, uint64_t max_bytes);
+std::vector<std::vector<size_t>> plan_shards(std::span<const TensorDecl> tensors,
+                                             uint64_t max_bytes);
 
 /// Writes `model.safetensors`, or `model-00001-of-0000N.safetensors` and `model.safetensors.index.json`
 /// (metadata.total_size = bytes of all tensors) where one file would exceed `max_shard_bytes`.
@@ -71,7 +72,8 @@ class ShardedSafetensorsWriter {
  public:
   /// @param directory  exists
   ShardedSafetensorsWriter(const std::string& directory, const std::vector<TensorDecl>& tensors,
-                           const Metadata& metadata, uint64_t max_shard_bytes, WriteOptions options = {});
+                           const Metadata& metadata, uint64_t max_shard_bytes,
+                           WriteOptions options = {});
 
   void write(std::string_view name, std::span<const std::byte> bytes, uint64_t offset = 0);
   void finish();

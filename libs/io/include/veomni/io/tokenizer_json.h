@@ -42,12 +42,12 @@ struct PreTokenizerStep {
   enum class Behavior { kIsolated, kRemoved };
 
   Kind kind = Kind::kByteLevel;
-  bool add_prefix_space = false;   ///< kByteLevel
-  bool use_regex = true;           ///< kByteLevel
-  std::string pattern;             ///< kSplit: a regex in Oniguruma's syntax, as in the file
+  bool add_prefix_space = false;  ///< kByteLevel
+  bool use_regex = true;          ///< kByteLevel
+  std::string pattern;            ///< kSplit: a regex in Oniguruma's syntax, as in the file
   Behavior behavior = Behavior::kIsolated;  ///< kSplit
-  bool invert = false;             ///< kSplit: the pattern matches pieces, not delimiters
-  bool individual_digits = false;  ///< kDigits
+  bool invert = false;                      ///< kSplit: the pattern matches pieces, not delimiters
+  bool individual_digits = false;           ///< kDigits
   bool operator==(const PreTokenizerStep&) const = default;
 };
 
@@ -64,9 +64,9 @@ struct TemplateToken {
 /// are in `vocab`; every added token whose content is in `vocab` has the id it has there; template
 /// ids are in the vocabulary or among the added tokens.
 struct TokenizerSpec {
-  std::unordered_map<std::string, int32_t> vocab;            ///< model.vocab, without added tokens
-  std::vector<std::pair<std::string, std::string>> merges;   ///< index = rank, lowest merges first
-  std::vector<AddedToken> added_tokens;                      ///< in the file's order
+  std::unordered_map<std::string, int32_t> vocab;           ///< model.vocab, without added tokens
+  std::vector<std::pair<std::string, std::string>> merges;  ///< index = rank, lowest merges first
+  std::vector<AddedToken> added_tokens;                     ///< in the file's order
 
   std::vector<NormalizerKind> normalizers;
   std::vector<PreTokenizerStep> pre_tokenizers;
