@@ -7,6 +7,7 @@ tests/expected_counts.txt says all make the run fail. The last line is `N passed
 import argparse
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -63,6 +64,11 @@ def environment(build_dir, results):
     )
 
 
+def program(path):
+    """The library that a result belongs to; GoogleTest numbers further results of one program."""
+    return re.sub(r"_test(_\d+)?$", "", path.stem)
+
+
 def run_ctest(args, tally, results, env):
     ctest = ROOT / ".venv/bin/ctest"
     command = [str(ctest) if ctest.exists() else "ctest", "--test-dir", str(args.build_dir), "--output-on-failure",
@@ -71,12 +77,12 @@ def run_ctest(args, tally, results, env):
     code = subprocess.run(command, env=env, stdin=subprocess.DEVNULL).returncode
     written = sorted((results / "gtest").glob("*.xml"))
     for path in written:
-        tally.add_junit(path, lambda case, stem=path.stem: "gtest/" + stem.removesuffix("_test"))
+        tally.add_junit(path, lambda case, name=program(path): f"gtest/{name}")
     if code != 0 and not tally.problems:
         tally.problems.append(f"FAILED: ctest ended with code {code} (a program crashed or timed out)")
     if (results / "ctest.xml").exists():
         # A program that crashed wrote no cases of its own.
-        names = {path.stem.removesuffix("_test") for path in written}
+        names = {program(path) for path in written}
         for case in ET.parse(results / "ctest.xml").getroot().iter("testcase"):
             if case.get("name") in names:
                 continue
