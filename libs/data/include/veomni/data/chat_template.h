@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Conversations to token ids and what of them is trained.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "veomni/base/registry.h"
+#include "veomni/data/tokenizer.h"
+
+namespace veomni::data {
+
+struct Message {
+  std::string role;  ///< system, user, assistant; others are rendered like user
+  std::string content;
+  bool operator==(const Message&) const = default;
+};
+
+/// A conversation as the model sees it. trained[i] is 1 where ids[i] is something to predict.
+struct Rendered {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> trained;
+};
+
+/// A way of writing conversations. Thread-safe.
+class ChatTemplate {
+ public:
+  virtual ~ChatTemplate() = default;
+  /// The conversation as text.
+  virtual std::string text(std::span<const Message> messages, bool add_generation_prompt) const = 0;
+  /// @param add_generation_prompt  end with the header of an assistant turn that is to be generated
+  virtual Rendered render(std::span<const Message> messages, bool add_generation_prompt = false) const = 0;
+  /// Ids that end an assistant turn; generation stops at them.
+  virtual std::vector<int32_t> stop_ids() const = 0;
+};
+
+/// qwen   `<|im_start|>role\ncontent<|im_end|>\n` a message, no default system prompt, no thinking
+///        block: ids equal transformers' apply_chat_template for such messages. Trained: the
+///        assistant's content and its `<|im_end|>`; not the header and not the newline after
+///        `<|im_end|>`, which a generation never reaches. A token that joins the header's newline
+///        with a newline the content starts with is not trained.
+/// plain  `content\n` a message, each encoded on its own; trained: the assistant's content and its
+///        newline. Needs no special token. stop_ids is the newline's token.
+///
+/// Text of a message that reads like a special token becomes that token, as in transformers.
+void register_chat_templates(Registry<ChatTemplate, const Tokenizer&>& registry);
+
+/// @throws ConfigError for an unknown name (known ones listed) or a tokenizer that lacks a token the
+///         template needs.
+std::unique_ptr<ChatTemplate> make_chat_template(const std::string& name, const Tokenizer& tokenizer);
+std::vector<std::string> chat_template_names();
+
+}  // namespace veomni::data

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "veomni/data/eval_stream.h"
+
+#include <algorithm>
+
+#include "source_set.h"
+#include "veomni/data/packing.h"
+
+namespace veomni::data {
+
+struct EvalStream::Impl {
+  Impl(const DataOptions& options, const LoaderPlan& plan_in, const Tokenizer& tokenizer, int64_t max_records_in)
+      : plan(plan_in),
+        max_records(max_records_in),
+        sources(options, plan.micro_batch_tokens, tokenizer),
+        packer(plan.micro_batch_tokens, 1),
+        counts(sources.no_counts()) {}
+
+  int64_t records_to_read(int of) const {
+    return max_records > 0 ? std::min(max_records, sources.records(of)) : sources.records(of);
+  }
+
+  // The next micro-batch of all ranks together; none at the end.
+  std::optional<MicroBatch> next_global() {
+    while (true) {
+      if (auto bin = packer.take()) return bin;
+      if (source == sources.size()) return std::nullopt;
+      if (record == records_to_read(source)) {
+        counts[source].epoch = 1;
+        record = 0;
+        if (++source == sources.size()) packer.flush();
+        continue;
+      }
+      for (Sample& sample : sources.load(source, record, counts[source])) packer.put(std::move(sample));
+      ++record;
+    }
+  }
+
+  LoaderPlan plan;
+  int64_t max_records;
+  SourceSet sources;
+  Packer packer;
+  std::vector<SourceCounts> counts;
+  int source = 0;
+  int64_t record = 0;
+};
+
+EvalStream::EvalStream(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
+                       int64_t max_records)
+    : impl_(std::make_unique<Impl>(options, plan, tokenizer, max_records)) {
+  VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size, "data-parallel rank ",
+                      plan.dp_rank, " of ", plan.dp_size, " does not exist");
+}
+
+EvalStream::~EvalStream() = default;
+
+std::optional<MicroBatch> EvalStream::next() {
+  std::optional<MicroBatch> mine;
+  for (int rank = 0; rank < impl_->plan.dp_size; ++rank) {
+    std::optional<MicroBatch> one = impl_->next_global();
+    if (rank == 0 && !one) return std::nullopt;
+    if (rank == impl_->plan.dp_rank) mine = one ? std::move(*one) : MicroBatch{};
+  }
+  return mine;
+}
+
+void EvalStream::rewind() {
+  impl_->packer.set({}, {});
+  impl_->counts = impl_->sources.no_counts();
+  impl_->source = 0;
+  impl_->record = 0;
+}
+
+std::vector<SourceCounts> EvalStream::counts() const { return impl_->counts; }
+const std::vector<std::string>& EvalStream::source_names() const { return impl_->sources.names(); }
+
+}  // namespace veomni::data

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "source_set.h"
+
+#include <algorithm>
+
+#include "veomni/base/context.h"
+#include "veomni/base/log.h"
+
+namespace veomni::data {
+
+namespace {
+constexpr int64_t kLogEvery = 100;
+}
+
+SourceSet::SourceSet(const DataOptions& options, int64_t micro_batch_tokens, const Tokenizer& tokenizer)
+    : maker_(options, micro_batch_tokens, tokenizer), fail_on_bad_(options.on_bad_record == "fail") {
+  VEOMNI_CHECK_CONFIG(!options.sources.empty(), "data.sources is empty: name at least one, e.g. "
+                      "sources: [{path: train.jsonl}]");
+  for (const SourceOptions& source : options.sources) {
+    const std::string& name = source.name.empty() ? source.path : source.name;
+    VEOMNI_CHECK_CONFIG(std::find(names_.begin(), names_.end(), name) == names_.end(), "data.sources: two are named '",
+                        name, "'; give each a name of its own");
+    names_.push_back(name);
+    sources_.push_back(open_file_source(
+        {.path = source.path, .format = source.format, .max_record_bytes = options.max_record_bytes}));
+  }
+}
+
+std::vector<SourceCounts> SourceSet::no_counts() const {
+  std::vector<SourceCounts> counts(names_.size());
+  for (size_t i = 0; i < names_.size(); ++i) counts[i].name = names_[i];
+  return counts;
+}
+
+MadeSamples SourceSet::make(const SampleRef& ref) const {
+  const Source& source = *sources_[ref.source];
+  const Record record = source.read(ref.record);
+  try {
+    return maker_.make(record, names_[ref.source], ref);
+  } catch (const BadRecord& bad) {
+    throw BadRecord(source.where(ref.record) + ": " + bad.what());
+  }
+}
+
+std::vector<Sample> SourceSet::load(int source, int64_t record, SourceCounts& counts) const {
+  try {
+    MadeSamples made = make({.source = source, .record = record});
+    if (made.too_long) {
+      ++counts.too_long;
+      return {};
+    }
+    ++counts.records;
+    counts.samples += static_cast<int64_t>(made.samples.size());
+    for (const Sample& sample : made.samples) counts.tokens += sample.size();
+    counts.truncated += made.truncated;
+    counts.split += made.split;
+    return std::move(made.samples);
+  } catch (const BadRecord& bad) {
+    if (fail_on_bad_) {
+      throw BadRecord(thread_context().label + bad.what() + " (data.on_bad_record: skip would count it and go on)");
+    }
+    ++counts.bad;
+    // Every rank reads the whole stream; one of them tells.
+    if ((counts.bad == 1 || counts.bad % kLogEvery == 0) && thread_context().primary) {
+      log::warn("skipped {} (bad records of source '{}' so far: {})", bad.what(), counts.name, counts.bad);
+    }
+    return {};
+  }
+}
+
+Sample SourceSet::reload(const SampleRef& ref) const {
+  VEOMNI_CHECK(ref.source >= 0 && ref.source < size() && ref.record >= 0 && ref.record < records(ref.source),
+               "data state names record ", ref.record, " of source ", ref.source, ", which does not exist");
+  for (Sample& sample : make(ref).samples) {
+    if (sample.ref == ref) return std::move(sample);
+  }
+  throw_error(sources_[ref.source]->where(ref.record) + ": the record has changed since the data state was saved");
+}
+
+}  // namespace veomni::data
