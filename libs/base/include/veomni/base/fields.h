@@ -9,7 +9,7 @@
 ///     }
 ///
 /// Field types: bool, int64_t, int, double, std::string, structs with visit_fields, std::optional<T>,
-/// std::vector<T>, std::map<std::string, T>. An unknown key, a wrong type or a value out of range is a ConfigError
+/// std::vector<T>, std::map<std::string, T>, YAML::Node (anything). An unknown key, a wrong type or a value out of range is a ConfigError
 /// that names file, line, key, the value seen, and the nearest right key.
 #pragma once
 
@@ -92,7 +92,9 @@ class FieldReader {
 
   template <typename T>
   void read(const YAML::Node& node, const std::string& path, T& field, const Constraint& constraint) const {
-    if constexpr (detail::is_scalar_field<T>) {
+    if constexpr (std::is_same_v<T, YAML::Node>) {
+      field = node;
+    } else if constexpr (detail::is_scalar_field<T>) {
       detail::read_scalar(source_, node, path, field);
       if constexpr (std::is_same_v<T, std::string>) {
         if (!constraint.choices.empty()) detail::check_constraint(source_, node, path, field, constraint);
@@ -151,7 +153,9 @@ class FieldWriter {
 
   template <typename T>
   static YAML::Node write(T& field) {
-    if constexpr (detail::is_scalar_field<T>) {
+    if constexpr (std::is_same_v<T, YAML::Node>) {
+      return field;
+    } else if constexpr (detail::is_scalar_field<T>) {
       return YAML::Node(field);
     } else if constexpr (detail::is_optional<T>::value) {
       return field ? write(*field) : YAML::Node();
@@ -189,7 +193,7 @@ class FieldDocs {
     const std::string path = detail::child_path(path_, key);
     if constexpr (detail::is_scalar_field<T>) {
       docs.push_back({path, YAML::Dump(YAML::Node(field)), help, constraint.what});
-    } else if constexpr (detail::is_optional<T>::value) {
+    } else if constexpr (detail::is_optional<T>::value || std::is_same_v<T, YAML::Node>) {
       docs.push_back({path, "", help, constraint.what});
     } else if constexpr (detail::is_vector<T>::value) {
       docs.push_back({path, "[]", help, constraint.what});

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "veomni/io/hf_directory.h"
+#include "veomni/io/safetensors_index.h"
 #include "veomni/io/tensor_rule.h"
 #include "veomni/nn/module.h"
 
@@ -22,10 +22,12 @@ void materialize(Module& root, torch::Device device, Masters masters);
 /// @param only  parameters whose names are listed; empty: all
 void initialize(Module& root, uint64_t seed, const std::vector<std::string>& only = {});
 
+/// A part's parameters as the rules see them: names relative to `part`, full shapes.
+std::vector<io::ParamShape> param_shapes(Module& part);
+
 /// Reads a part's tensors from a safetensors index; each rank reads only the bytes of its shards. Dtypes are converted.
-/// @param part    the module whose parameters the rules name (paths relative to it)
+/// @param part   the module whose parameters the rules name (paths relative to it)
 /// @throws veomni::Error naming a tensor that is missing, left over or of another shape
-void load_weights(Module& part, const std::vector<io::TensorRule>& rules, const io::SafetensorsIndex& index,
-                  const io::RuleOptions& options = {});
+void load_weights(Module& part, const io::RuleSet& rules, const io::SafetensorsIndex& index);
 
 }  // namespace veomni::nn

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line. Exit codes: 0 done, 1 something failed, 2 the user's mistake, found before any work.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <exception>
+
+#include "commands.h"
+#include "veomni/base/error.h"
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app("Trains models of any modality from a recipe.", "veomni");
+  app.set_version_flag("--version", VEOMNI_VERSION);
+  app.require_subcommand(1);
+  app.footer("`veomni COMMAND --help` explains a command; docs/recipe.md lists every key of a recipe.");
+  veomni::cli::add_train(app);
+  veomni::cli::add_forward(app);
+  veomni::cli::add_generate(app);
+  veomni::cli::add_eval(app);
+  veomni::cli::add_models(app);
+  veomni::cli::add_data(app);
+  veomni::cli::add_docs(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // Help and version are "errors" of code 0 to the parser.
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const veomni::ConfigError& error) {
+    std::fprintf(stderr, "veomni: %s\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "veomni: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "qwen3.h"
+
+#include <cmath>
+
+#include "veomni/base/error.h"
+#include "veomni/ops/linear.h"
+#include "veomni/ops/loss.h"
+
+namespace veomni::model {
+
+namespace {
+nn::Init weight_init(const Qwen3Config& config) { return nn::Init::normal(config.initializer_range); }
+}  // namespace
+
+Qwen3Attention::Qwen3Attention(const Qwen3Config& c, int64_t window, const nn::ParamOptions& o)
+    : heads_(c.num_heads),
+      kv_heads_(c.num_kv_heads),
+      head_dim_(c.head_dim),
+      q_proj_(c.hidden_size, c.num_heads * c.head_dim, c.attention_bias, weight_init(c), o),
+      k_proj_(c.hidden_size, c.num_kv_heads * c.head_dim, c.attention_bias, weight_init(c), o),
+      v_proj_(c.hidden_size, c.num_kv_heads * c.head_dim, c.attention_bias, weight_init(c), o),
+      o_proj_(c.num_heads * c.head_dim, c.hidden_size, c.attention_bias, weight_init(c), o),
+      q_norm_(c.head_dim, c.rms_norm_eps, o),
+      k_norm_(c.head_dim, c.rms_norm_eps, o) {
+  spec_.scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim));
+  if (window > 0) spec_.window_left = window - 1;
+  child("q_proj", q_proj_);
+  child("k_proj", k_proj_);
+  child("v_proj", v_proj_);
+  child("o_proj", o_proj_);
+  child("q_norm", q_norm_);
+  child("k_norm", k_norm_);
+  child("core", attention_);
+}
+
+torch::Tensor Qwen3Attention::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope, const nn::Sequence& seq) {
+  using Role = nn::AttentionCore::Role;
+  auto& core = attention_.core();
+  const int64_t T = x_TD.size(0);
+  auto q_THK = ops::rope(q_norm_.forward(q_proj_.forward(x_TD).view({T, heads_, head_dim_})), rope);
+  auto q = core.exchange(q_THK, Role::kQuery, seq);
+  auto k_TGK = ops::rope(k_norm_.forward(k_proj_.forward(x_TD).view({T, kv_heads_, head_dim_})), rope);
+  auto k = core.exchange(k_TGK, Role::kKey, seq);
+  auto v = core.exchange(v_proj_.forward(x_TD).view({T, kv_heads_, head_dim_}), Role::kValue, seq);
+  auto out_THK = core.attend(std::move(q), std::move(k), std::move(v), seq, seq, spec_);
+  return o_proj_.forward(out_THK.reshape({T, heads_ * head_dim_}));
+}
+
+Qwen3Layer::Qwen3Layer(const Qwen3Config& c, int64_t window, const nn::ParamOptions& o)
+    : attention_norm_(c.hidden_size, c.rms_norm_eps, o),
+      mlp_norm_(c.hidden_size, c.rms_norm_eps, o),
+      attention_(c, window, o),
+      mlp_(c.hidden_size, c.intermediate_size, weight_init(c), o) {
+  child("attention_norm", attention_norm_);
+  child("attention", attention_);
+  child("mlp_norm", mlp_norm_);
+  child("mlp", mlp_);
+}
+
+torch::Tensor Qwen3Layer::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope, const nn::Sequence& seq) {
+  return run(x_TD, [this, rope, seq](const torch::Tensor& x_TD) {
+    auto h_TD = x_TD + attention_.forward(attention_norm_.forward(x_TD), rope, seq);
+    return h_TD + mlp_.forward(mlp_norm_.forward(h_TD));
+  });
+}
+
+Qwen3::Qwen3(Qwen3Config config, const nn::ParamOptions& o)
+    : config_(std::move(config)),
+      inv_freq_(ops::default_inv_freq(config_.rope_theta, config_.head_dim)),
+      embedding_(config_.vocab_size, config_.hidden_size, weight_init(config_), o),
+      norm_(config_.hidden_size, config_.rms_norm_eps, o) {
+  child("embedding", embedding_);
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    layers_.push_back(std::make_unique<Qwen3Layer>(config_, config_.window_of_layer[i], o));
+    child("layers." + std::to_string(i), *layers_.back());
+  }
+  child("norm", norm_);
+  head_weight_ = config_.tie_word_embeddings
+                     ? embedding_.weight()
+                     : nn::Parameter({config_.vocab_size, config_.hidden_size}, o, weight_init(config_), nn::kTagHead);
+  parameter("lm_head.weight", head_weight_);
+}
+
+torch::Tensor Qwen3::embed(const torch::Tensor& ids_T) { return embedding_.forward(ids_T); }
+
+torch::Tensor Qwen3::forward(const torch::Tensor& x_TD, const nn::Sequence& seq) {
+  const auto rope = ops::rope_table(seq->position_ids, inv_freq_, x_TD.scalar_type());
+  auto h_TD = x_TD;
+  for (auto& layer : layers_) h_TD = layer->forward(h_TD, rope, seq);
+  return norm_.forward(h_TD);
+}
+
+torch::Tensor Qwen3::lm_head(const torch::Tensor& hidden_RD) { return ops::linear(hidden_RD, head_weight_.value()); }
+
+torch::Tensor Qwen3::lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T, double scale) {
+  return ops::linear_cross_entropy(hidden_TD, head_weight_.value(), labels_T, scale);
+}
+
+torch::Tensor Qwen3::token_losses(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T) {
+  return ops::linear_cross_entropy_per_token(hidden_TD, head_weight_.value(), labels_T);
+}
+
+double Qwen3::weight_flops_per_token() const {
+  const auto& c = config_;
+  const double attention = static_cast<double>(c.hidden_size * c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads));
+  const double mlp = 3.0 * static_cast<double>(c.hidden_size * c.intermediate_size);
+  return 2.0 * (static_cast<double>(c.num_layers) * (attention + mlp) + static_cast<double>(c.vocab_size * c.hidden_size));
+}
+
+double Qwen3::attention_flops(int64_t n) const {
+  double flops = 0;
+  for (int64_t window : config_.window_of_layer) {
+    const int64_t w = window > 0 ? std::min(window, n) : n;
+    // Keys seen by all queries of one causal document: a triangle up to the window, a band after it.
+    const double pairs = 0.5 * static_cast<double>(w) * static_cast<double>(w + 1) + static_cast<double>((n - w) * w);
+    flops += 4.0 * pairs * static_cast<double>(config_.num_heads * config_.head_dim);
+  }
+  return flops;
+}
+
+}  // namespace veomni::model
