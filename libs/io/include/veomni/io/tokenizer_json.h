@@ -60,11 +60,11 @@ struct TemplateToken {
 
 /// `tokenizer.json`, checked.
 ///
-/// Holds after parsing: ids are >= 0 and unique; both parts of every merge and their concatenation
-/// are in `vocab`; every added token whose content is in `vocab` has the id it has there; template
-/// ids are in the vocabulary or among the added tokens.
+/// Holds after parsing: ids are >= 0 and unique; both parts of every merge and their concatenation are in
+/// `vocab`; every added token has the id that Hugging Face's `tokenizers` gives it (the vocabulary's where
+/// it is there, else the next free one: it ignores the file's); template ids and unk_token are known.
 struct TokenizerSpec {
-  std::unordered_map<std::string, int32_t> vocab;           ///< model.vocab, without added tokens
+  std::unordered_map<std::string, int32_t> vocab;  ///< model.vocab as it is; may hold added tokens
   std::vector<std::pair<std::string, std::string>> merges;  ///< index = rank, lowest merges first
   std::vector<AddedToken> added_tokens;                     ///< in the file's order
 
@@ -87,7 +87,7 @@ struct TokenizerSpec {
 
 /// Parses and validates. Pure.
 /// @param where  the file's name, for messages
-/// @throws Error naming `where`, the JSON path and the value: not JSON (with line and column), an
+/// @throws ConfigError naming `where`, the JSON path and the value: not JSON (with line and column), an
 ///         unsupported part ("normalizer.type 'Precompiled' is not supported (supported: ...)"), a
 ///         merge whose parts or result are not in the vocabulary, absent merges, ids given twice.
 TokenizerSpec parse_tokenizer_json(std::string_view text, const std::string& where);
