@@ -15,6 +15,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/release"
 WORK = ROOT / "build/tidy"
+GCC_INCLUDE = subprocess.run(["g++", "-print-file-name=include"], capture_output=True, text=True).stdout.strip()
 
 
 def clang_command(entry):
@@ -23,7 +24,8 @@ def clang_command(entry):
     begin = next(i for i, word in enumerate(words) if word.startswith("-"))
     while not pathlib.Path(words[begin - 1]).name.startswith(("c++", "g++", "clang++")):
         begin = next(i for i in range(begin + 1, len(words)) if words[i].startswith("-"))
-    out, skip = ["clang++-14"], False
+    # libtorch's headers include omp.h, which comes with g++ here.
+    out, skip = ["clang++-14", "-idirafter", GCC_INCLUDE], False
     for word in words[begin:]:
         if skip or word in ("-Winvalid-pch", "-fpch-preprocess"):
             skip = False
