@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "regex.h"
+#include "unicode_regex.h"
 #include "veomni/io/tokenizer_json.h"
 
 namespace veomni::data {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "regex.h"
+#include "unicode_regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
