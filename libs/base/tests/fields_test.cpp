@@ -91,6 +91,28 @@ groups:
   EXPECT_EQ(o.groups.at("foundation.embed").lr, 0.1);
 }
 
+TEST(Fields, ASingleValueIsAListOfOne) {
+  EXPECT_THAT(parse("optim: {betas: 0.8}").optim.betas, ElementsAre(0.8));
+  EXPECT_THAT(complaint("optim: {betas: fast}"), HasSubstr("optim.betas must be a number"));
+  EXPECT_THAT(complaint("optim: {betas: 2}"), HasSubstr("optim.betas must be between 0 and 1"));
+}
+
+struct OpenOptions {
+  YAML::Node extra;
+};
+template <typename Visitor> void visit_fields(Visitor& v, OpenOptions& o) {
+  v("extra", o.extra, "anything");
+}
+
+TEST(Fields, ANodeTakesAnythingAndIsWrittenAsItIs) {
+  OpenOptions o;
+  read_fields({"job.yaml"}, YAML::Load("extra: {a: [1, {b: c}]}"), o);
+  EXPECT_EQ(o.extra["a"][1]["b"].as<std::string>(), "c");
+  FieldWriter writer;
+  visit_fields(writer, o);
+  EXPECT_EQ(writer.node["extra"]["a"][0].as<int>(), 1);
+}
+
 TEST(Fields, AbsentAndNullKeysKeepTheirDefaults) {
   for (const char* yaml : {"", "optim:", "optim: {lr: ~}", "seed: null", "{}"}) {
     const auto o = parse(yaml);
