@@ -24,3 +24,6 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # ccache can only reuse an object built with a precompiled header if the compiler preprocesses that way.
   target_compile_options(veomni_warnings INTERFACE -fpch-preprocess)
 endif()
+
+# Objects of a static library need not wait for the libraries it links: two cores stay busy.
+set(CMAKE_OPTIMIZE_DEPENDENCIES ON)

@@ -17,9 +17,9 @@ const std::vector<std::string> kKnown = {"input_ids", "attention_mask", "positio
 
 torch::Tensor read_tensor(const io::SafetensorsFile& file, const std::string& name) {
   const auto view = file.tensor(name);
-  auto tensor = torch::from_blob(const_cast<std::byte*>(view.bytes.data()), {view.shape.begin(), view.shape.end()},
-                                 torch::dtype(nn::torch_dtype(view.dtype)));
-  return tensor.clone();
+  const at::IntArrayRef shape(view.shape.data(), view.shape.size());
+  return torch::from_blob(const_cast<std::byte*>(view.bytes.data()), shape, torch::dtype(nn::torch_dtype(view.dtype)))
+      .clone();
 }
 
 // An integer tensor of input_ids' shape.

@@ -9,7 +9,7 @@
 ///     }
 ///
 /// Field types: bool, int64_t, int, double, std::string, structs with visit_fields, std::optional<T>,
-/// std::vector<T>, std::map<std::string, T>, YAML::Node (anything). An unknown key, a wrong type or a value out of range is a ConfigError
+/// std::vector<T>, std::map<std::string, T>, YAML::Node (anything). A single value is read as a list of one. An unknown key, a wrong type or a value out of range is a ConfigError
 /// that names file, line, key, the value seen, and the nearest right key.
 #pragma once
 
@@ -105,6 +105,14 @@ class FieldReader {
       field.emplace();
       read(node, path, *field, constraint);
     } else if constexpr (detail::is_vector<T>::value) {
+      if constexpr (detail::is_scalar_field<typename T::value_type>) {
+        // `recompute: layer` is short for `recompute: [layer]`.
+        if (node.IsScalar()) {
+          field.resize(1);
+          read(node, path, field.front(), constraint);
+          return;
+        }
+      }
       if (!node.IsSequence()) detail::fail_field(source_, node, path, "must be a list");
       field.clear();
       for (size_t i = 0; i < node.size(); ++i) {

@@ -13,6 +13,7 @@
 #include "veomni/data/loader.h"
 #include "veomni/model/omni_model.h"
 #include "veomni/optim/optimizer.h"
+#include "veomni/parallel/plan.h"
 #include "veomni/train/recipe.h"
 
 namespace veomni::train {
@@ -32,7 +33,6 @@ class Trainer {
  public:
   /// Model on meta -> parallelize -> materialize -> weights -> optimizer -> loader; nothing is written to disk.
   Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& tokenizer);
-  ~Trainer();
 
   /// micro-batches -> global token count -> forward and backward of each -> norm and clip -> update.
   /// @throws veomni::Error before the update if loss or gradient norm is not finite, naming step, micro-batch, tensor
@@ -47,7 +47,8 @@ class Trainer {
   model::OmniModel& model() { return *model_; }
   optim::Optimizer& optimizer() { return *optimizer_; }
   data::Loader* loader() { return loader_.get(); }
-  std::string describe_plan() const;
+  /// How the model is spread over the mesh.
+  const parallel::Parallelized& parallel() const { return parallel_; }
 
   /// Saves below `root` / restores from a step directory. Collective.
   void save(const std::string& root);
@@ -63,8 +64,7 @@ class Trainer {
   DeviceMesh& mesh_;
   Communicator& dp_;
   std::unique_ptr<model::OmniModel> model_;
-  struct Parallel;
-  std::unique_ptr<Parallel> parallel_;
+  parallel::Parallelized parallel_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   std::vector<nn::Parameter> trained_;   // in the optimizer's order
   std::unique_ptr<data::Loader> loader_;
