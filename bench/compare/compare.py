@@ -20,7 +20,7 @@ import sys
 from safetensors.numpy import load_file
 
 import watch
-from peer import LENGTH, ROWS, SHAPE
+from peer import LENGTH, ROWS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
@@ -32,7 +32,12 @@ WARMUP = {OURS: 2, "pytorch": 2, "pytorch compiled": 3}
 LOSS_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3}
 RECIPE = """# Written by bench/compare/compare.py.
 model: {{foundation: {{path: {out}/model}}}}
-data: {{synthetic: {{vocab: {vocab}, documents: [{length}, {length}]}}}}
+data:
+  tokenizer: {out}/tokenizer.json
+  sources: [{{name: random, path: {out}/tokens.txt, format: text_lines}}]
+  append_eos: false
+  shuffle: false
+  on_bad_record: fail
 mesh: {{dp_shard: 1}}
 parallel: {{default: {{strategy: fsdp2, recompute: none, param_dtype: bfloat16}}}}
 optim: {{name: adamw, lr: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip: 1.0, schedule: constant}}
@@ -55,7 +60,7 @@ def commit():
 
 
 def check_losses(args, out, env):
-    """The loss of one batch from the same weights, by `veomni forward` and by the peer, in fp32."""
+    """The loss of the first batch by `veomni forward`; in fp32 it must be the peer's."""
     subprocess.run([sys.executable, HERE / "peer.py", "prepare", out], env=dict(os.environ, **env), check=True)
     reference = json.loads((out / "reference.json").read_text())
     losses = {}
@@ -80,8 +85,7 @@ def run_variant(name, args, out, env):
     log = out / f"{name.replace(' ', '_')}.log"
     if name == OURS:
         recipe = out / "recipe.yaml"
-        recipe.write_text(RECIPE.format(out=out, vocab=SHAPE["vocab_size"], length=LENGTH, tokens=ROWS * LENGTH,
-                                        steps=steps))
+        recipe.write_text(RECIPE.format(out=out, tokens=ROWS * LENGTH, steps=steps))
         subprocess.run(["rm", "-rf", out / "veomni"], check=True)
         command, metrics = [args.veomni, "train", recipe], out / "veomni" / "metrics.jsonl"
     else:
@@ -132,7 +136,8 @@ def main():
             runs[name].append(result)
             print(f"round {number + 1}/{args.rounds} {name}: {result['tokens_per_second']:,.0f} tokens/s, "
                   f"{result['step_ms']:,.0f} ms a step{'' if result['quiet'] else ' (disturbed)'}", flush=True)
-    check_close("bfloat16", losses["bfloat16"], runs["pytorch"][0]["first_loss"])
+    for ours in (losses["bfloat16"], runs[OURS][0]["first_loss"]):
+        check_close("bfloat16", ours, runs["pytorch"][0]["first_loss"])
 
     rate = {name: statistics.median(one["tokens_per_second"] for one in rounds) for name, rounds in runs.items()}
     best = max((name for name in runs if name != OURS), key=rate.get)
@@ -141,7 +146,7 @@ def main():
         "model": f"Qwen3, {reference['parameters'] / 1e6:.2f} M parameters, {ROWS} x {LENGTH} tokens a step, bf16, "
                  "fp32 master, AdamW, clip 1",
         "first loss": f"fp32 {losses['float32']:.6f} here, {reference['loss_fp32']:.6f} in PyTorch; "
-                      f"bf16 {losses['bfloat16']:.5f} here, {runs['pytorch'][0]['first_loss']:.5f} in PyTorch",
+                      f"bf16 {runs[OURS][0]['first_loss']:.5f} here, {runs['pytorch'][0]['first_loss']:.5f} in PyTorch",
         "command": f"`{' '.join(['bench/compare/compare.py', *sys.argv[1:]])}`",
         "commit": commit(), "machine": machine(),
         "settings": f"{env['OMP_NUM_THREADS']} threads, malloc tuned on both sides, {args.rounds} rounds of "

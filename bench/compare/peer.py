@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peer of the comparison: plain PyTorch FSDP2 + transformers, one process, bf16 with an fp32 master.
 
-    peer.py prepare DIR                          writes DIR/model, DIR/first.safetensors and DIR/reference.json
+    peer.py prepare DIR      writes model/, tokenizer.json, tokens.txt, first.safetensors and reference.json there
     peer.py train DIR --compile no|layer --steps N --out FILE
 
-`train` starts from DIR/model, takes DIR/first.safetensors as its first batch and random tokens after that, and
-writes one JSON line a step with the keys of the program's metrics.jsonl.
+Both sides start from DIR/model and read the same tokens in the same order: tokens.txt holds a random document a line,
+and the tokenizer has one entry a byte. `train` writes one JSON line a step, with keys of the program's metrics.jsonl.
 """
 import argparse
 import json
 import os
 import pathlib
+import random
+import string
 import time
 
+import tokenizers
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 # A dense Qwen3 shape, small enough for two cores and wide enough that matrix products dominate.
 SHAPE = dict(hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4, head_dim=64,
@@ -23,11 +26,27 @@ SHAPE = dict(hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_ke
              rope_theta=1000000.0, tie_word_embeddings=False, initializer_range=0.02, attention_bias=False,
              use_sliding_window=False, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 ROWS, LENGTH = 2, 1024
+BATCHES = 64
 
 
-def batch(step):
-    generator = torch.Generator().manual_seed(1000003 + 7919 * step)
-    return torch.randint(3, SHAPE["vocab_size"], (ROWS, LENGTH), generator=generator)
+def byte_tokenizer():
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return tokenizer
+
+
+def documents():
+    draw = random.Random(1)
+    return ["".join(draw.choices(string.ascii_letters + string.digits, k=LENGTH)) for _ in range(BATCHES * ROWS)]
+
+
+def batches(folder):
+    """Every step's token ids [ROWS, LENGTH], from the files that the other side reads."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = [tokenizer.encode(line).ids for line in (folder / "tokens.txt").read_text().splitlines()]
+    return torch.tensor(ids).view(BATCHES, ROWS, LENGTH)
 
 
 def peak_rss_mib():
@@ -47,7 +66,9 @@ def prepare(args):
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(transformers.Qwen3Config(**SHAPE))
     model.save_pretrained(args.dir / "model")
-    ids = batch(0)
+    byte_tokenizer().save(str(args.dir / "tokenizer.json"))
+    (args.dir / "tokens.txt").write_text("".join(line + "\n" for line in documents()))
+    ids = batches(args.dir)[0].contiguous()
     save_file({"input_ids": ids, "labels": ids.clone()}, args.dir / "first.safetensors")
     with torch.no_grad():
         loss = model(input_ids=ids, labels=ids).loss.item()
@@ -76,17 +97,17 @@ def train(args):
     model = load(args.dir).train()
     shard(model, args.compile == "layer")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    first = load_file(args.dir / "first.safetensors")["input_ids"]
+    data = batches(args.dir)
     with open(args.out, "w") as out:
         for step in range(1, args.steps + 1):
             begin = time.perf_counter()
-            ids = first if step == 1 else batch(step)
+            ids = data[(step - 1) % BATCHES]
             loss = model(input_ids=ids, labels=ids, use_cache=False).loss
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            row = {"step": step, "loss": loss.item(), "grad_norm": float(norm), "tokens": ids.numel(),
+            row = {"step": step, "loss": loss.item(), "grad_norm": float(norm), "tokens": step * ids.numel(),
                    "step_ms": 1000 * (time.perf_counter() - begin), "peak_rss_mib": peak_rss_mib()}
             out.write(json.dumps(row) + "\n")
             out.flush()

@@ -86,6 +86,9 @@ def run(command, metrics, env, log, limit_s):
 
 def summary(watch, warmup):
     """Numbers of one run over its quiet steps, or over all measured ones where fewer than 4 were quiet."""
+    counts = [row["tokens"] for row in watch.rows]   # since the start of the run
+    for row, before, after in zip(watch.rows, [0, *counts], counts):
+        row["tokens"] = after - before
     measured = list(zip(watch.rows, watch.foreign))[warmup:]
     quiet = [row for row, share in measured if share is not None and share <= QUIET]
     rows = quiet if len(quiet) >= min(4, len(measured)) else [row for row, _ in measured]

@@ -32,7 +32,7 @@ def main():
     table = read_json(args.out / "eval.json")
     again = read_json(args.out / "eval_reloaded.json")
     steps = [json.loads(line) for line in (args.out / "metrics.jsonl").read_text().splitlines()]
-    tokens = sum(step["tokens"] for step in steps)
+    tokens = steps[-1]["tokens"]   # counted from the start of the run
     tflop = 6 * matmul_parameters(read_json(args.out / "hf" / "config.json")) * tokens / 1e12
 
     model, unigram = table["gloss_bits_per_byte"], table["gloss_unigram_bits_per_byte"]

@@ -52,5 +52,12 @@ def test_make_targets_named_in_documents_exist():
     assert named <= targets
 
 
+def test_headers_named_in_architecture_exist():
+    named = set(re.findall(r"`veomni/(\w+)/(\w+\.h)`", (ROOT / "ARCHITECTURE.md").read_text()))
+    assert len(named) > 15
+    assert [f"{lib}/{name}" for lib, name in sorted(named)
+            if not (ROOT / "libs" / lib / "include/veomni" / lib / name).is_file()] == []
+
+
 def test_contributing_is_short_enough_to_be_read():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 60
