@@ -14,6 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   // What was accepted keeps its promises: nothing here may throw.
-  if (veomni::io::parse_tokenizer_json(veomni::io::write_tokenizer_json(spec), "fuzz") != spec) std::abort();
+  if (veomni::io::parse_tokenizer_json(veomni::io::write_tokenizer_json(spec), "fuzz") != spec)
+    std::abort();
   return 0;
 }
