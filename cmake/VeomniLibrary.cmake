@@ -12,6 +12,13 @@ target_precompile_headers(veomni_pch PRIVATE
   <torch/types.h> <torch/csrc/autograd/custom_function.h> <torch/csrc/autograd/functions/utils.h>
   <functional> <map> <memory> <optional> <string> <vector> <fmt/format.h>)
 
+# An executable that shares the precompiled header must be compiled as it was: -fPIC, where CMake would say -fPIE.
+function(veomni_use_pch target)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC)
+  target_precompile_headers(${target} REUSE_FROM veomni_pch)
+endfunction()
+
 # veomni_add_library(NAME n SOURCES … DEPS … [KERNELS …] [PRIVATE_DEPS …] [NO_TORCH])
 #   DEPS          veomni::x become edges of the graph; others are third-party
 #   KERNELS       plain-pointer sources: no torch headers, no PCH, optimised hard
@@ -50,7 +57,7 @@ function(veomni_add_test)
   endif()
   if(NOT A_NO_TORCH)
     target_link_libraries(${A_NAME}_test PRIVATE libtorch::torch)
-    target_precompile_headers(${A_NAME}_test REUSE_FROM veomni_pch)
+    veomni_use_pch(${A_NAME}_test)
   endif()
   target_compile_definitions(${A_NAME}_test PRIVATE VEOMNI_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              VEOMNI_BINARY_DIR="${CMAKE_BINARY_DIR}")

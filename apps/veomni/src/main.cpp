@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line. Exit codes: 0 done, 1 something failed, 2 the user's mistake, found before any work.
 #include <CLI/CLI.hpp>
+#include <c10/util/Exception.h>
 
 #include <cstdio>
 #include <exception>
@@ -39,6 +40,9 @@ int main(int argc, char** argv) {
   } catch (const veomni::ConfigError& error) {
     std::fprintf(stderr, "veomni: %s\n", error.what());
     return 2;
+  } catch (const c10::Error& error) {
+    std::fprintf(stderr, "veomni: %s\n", error.what_without_backtrace());
+    return 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "veomni: %s\n", error.what());
     return 1;

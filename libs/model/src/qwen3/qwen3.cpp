@@ -76,10 +76,12 @@ Qwen3::Qwen3(Qwen3Config config, const nn::ParamOptions& o)
     child("layers." + std::to_string(i), *layers_.back());
   }
   child("norm", norm_);
-  head_weight_ = config_.tie_word_embeddings
-                     ? embedding_.weight()
-                     : nn::Parameter({config_.vocab_size, config_.hidden_size}, o, weight_init(config_), nn::kTagHead);
-  parameter("lm_head.weight", head_weight_);
+  if (config_.tie_word_embeddings) {
+    head_weight_ = embedding_.weight();
+  } else {
+    head_weight_ = parameter("lm_head.weight", nn::Parameter({config_.vocab_size, config_.hidden_size}, o,
+                                                             weight_init(config_), nn::kTagHead));
+  }
 }
 
 torch::Tensor Qwen3::embed(const torch::Tensor& ids_T) { return embedding_.forward(ids_T); }

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""transformers as the oracle: random small models, their gradients, and how far its own two attention paths differ."""
+import json
+import os
+import pathlib
+import subprocess
+
+import tokenizers
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from compare import gradient_errors, relative_error
+
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VEOMNI = os.environ.get("VEOMNI_BIN", str(ROOT / "build/release/bin/veomni"))
+
+
+def veomni(*arguments, code=0):
+    """Runs the program, expects an exit code, gives what it printed."""
+    done = subprocess.run([VEOMNI, *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, f"exit code {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def make_qwen3(seed, **config):
+    """A Qwen3 whose every tensor is random: with HF's small initial weights many gradients would be near zero."""
+    torch.manual_seed(seed)
+    model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**config)).float()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.08) if parameter.dim() > 1 else parameter.uniform_(0.5, 1.5)
+    return model
+
+
+def make_batch(seed, vocab, lengths, padding="right"):
+    """Rows of unequal length, padded; some labels inside are not counted either."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = len(lengths), max(lengths)
+    ids = torch.randint(0, vocab, (rows, columns), generator=generator)
+    mask = torch.zeros(rows, columns, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+    labels = torch.where((mask == 1) & (torch.rand(rows, columns, generator=generator) > 0.2), ids, -100)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def run_reference(model, batch, attention):
+    """Logits, loss and gradients by transformers."""
+    model.set_attn_implementation(attention)
+    model.zero_grad()
+    out = model(**batch)
+    out.loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {"logits": out.logits.detach(), "loss": out.loss.detach(), "gradients": gradients}
+
+
+def run_veomni(directory, batch, *arguments, grads=True):
+    save_file(batch, directory / "in.safetensors")
+    flags = ["--grads"] if grads else []
+    veomni("forward", directory, directory / "in.safetensors", directory / "out.safetensors", *flags, *arguments)
+    out = load_file(directory / "out.safetensors")
+    gradients = {name[len("grad."):]: tensor for name, tensor in out.items() if name.startswith("grad.")}
+    return {"logits": out["logits"], "loss": out.get("loss"), "gradients": gradients}
+
+
+def check_against(got, eager, sdpa, mask, tolerance=1e-5):
+    """Every tensor within the tolerance, or 3 times the oracle's own uncertainty on that tensor where that is larger."""
+    real = mask.bool()
+    doubt = relative_error(eager["logits"][real], sdpa["logits"][real])
+    assert relative_error(got["logits"][real], sdpa["logits"][real]) <= max(tolerance, 3 * doubt)
+    assert relative_error(got["loss"], sdpa["loss"]) <= tolerance
+    assert set(got["gradients"]) == set(sdpa["gradients"])
+    errors, doubts = (gradient_errors(x["gradients"], sdpa["gradients"]) for x in (got, eager))
+    bad = {n: (e, doubts[n]) for n, e in errors.items() if not e <= max(tolerance, 3 * doubts[n])}
+    assert not bad, bad
+    return max(errors.values())
+
+
+def byte_tokenizer(directory):
+    """One id a byte: text of printable characters is a list of ids that both sides read alike."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    return tokenizer
+
+
+def read_metrics(output):
+    return [json.loads(line) for line in (pathlib.Path(output) / "metrics.jsonl").read_text().splitlines()]
