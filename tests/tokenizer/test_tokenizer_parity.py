@@ -136,7 +136,8 @@ def test_ids_and_texts_equal(name, tokenizer_file, corpus, lines, lines_file, tm
 
     # Decoding: what was encoded, every fourth line, and random ids, whose bytes are mostly no UTF-8.
     rng = random.Random(2)
-    chosen = ids[::4] + [[rng.randrange(reference.get_vocab_size()) for _ in range(20)] for _ in range(500)]
+    size = reference.get_vocab_size()
+    chosen = ids[::4] + [[rng.randrange(size) for _ in range(20)] for _ in range(500)]
     (tmp_path / "chosen.txt").write_text("".join(" ".join(map(str, row)) + "\n" for row in chosen), "ascii")
     run("decode", path, tmp_path / "chosen.txt", tmp_path / "texts.txt")
     texts = [json.loads(row) for row in (tmp_path / "texts.txt").read_text("utf-8").split("\n")[:-1]]

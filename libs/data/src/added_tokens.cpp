@@ -61,8 +61,9 @@ bool AddedTokenMatcher::stands_alone(std::string_view text, size_t begin, size_t
          !starts_with_word_.matches(text.substr(end, after - end));
 }
 
-void AddedTokenMatcher::split(std::string_view text, const std::function<void(std::string_view)>& on_text,
-                              const std::function<void(int32_t, std::string_view)>& on_token) const {
+void AddedTokenMatcher::split(
+    std::string_view text, const std::function<void(std::string_view)>& on_text,
+    const std::function<void(int32_t, std::string_view)>& on_token) const {
   size_t done = 0;
   for (size_t at = 0; at < text.size();) {
     const int found = starts_[static_cast<unsigned char>(text[at])] ? longest_at(text, at) : -1;

@@ -18,7 +18,8 @@ uint64_t pair_key(int32_t left, int32_t right) {
 BpeModel::BpeModel(const io::TokenizerSpec& spec) : id_of_byte_(256, -1), fuse_unk_(spec.fuse_unk) {
   const auto id_of = [&](const std::string& token) {
     const auto found = spec.vocab.find(token);
-    VEOMNI_CHECK(found != spec.vocab.end(), "merge needs '", token, "', which is not in the vocabulary");
+    VEOMNI_CHECK(found != spec.vocab.end(), "merge needs '", token,
+                 "', which is not in the vocabulary");
     return found->second;
   };
   for (int byte = 0; byte < 256; ++byte) {
@@ -31,7 +32,8 @@ BpeModel::BpeModel(const io::TokenizerSpec& spec) : id_of_byte_(256, -1), fuse_u
   merges_.reserve(spec.merges.size());
   for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
     const auto& [left, right] = spec.merges[rank];
-    merges_.insert_or_assign(pair_key(id_of(left), id_of(right)), Merge{static_cast<int32_t>(rank), id_of(left + right)});
+    merges_.insert_or_assign(pair_key(id_of(left), id_of(right)),
+                             Merge{static_cast<int32_t>(rank), id_of(left + right)});
   }
   if (spec.ignore_merges) {
     for (const auto& [token, id] : spec.vocab) {

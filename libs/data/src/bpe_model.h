@@ -39,7 +39,8 @@ class BpeModel {
 
   std::vector<int32_t> id_of_byte_;  // -1: not in the vocabulary
   std::unordered_map<uint64_t, Merge> merges_;
-  std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>> whole_words_;  // with ignore_merges
+  std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>>
+      whole_words_;  // with ignore_merges
   int32_t unk_id_ = -1;
   bool fuse_unk_ = false;
   mutable WordCache cache_;

@@ -30,7 +30,8 @@ io::TokenizerSpec empty_spec(const BpeTrainerOptions& options) {
   if (options.style == "gpt2") {
     spec.pre_tokenizers = {Step{.kind = Step::Kind::kByteLevel, .use_regex = true}};
   } else {
-    VEOMNI_CHECK_CONFIG(options.style == "qwen2", "tokenizer style '", options.style, "' is neither qwen2 nor gpt2");
+    VEOMNI_CHECK_CONFIG(options.style == "qwen2", "tokenizer style '", options.style,
+                        "' is neither qwen2 nor gpt2");
     spec.normalizers = {io::NormalizerKind::kNfc};
     spec.pre_tokenizers = {Step{.kind = Step::Kind::kSplit, .pattern = kQwen2Pattern},
                            Step{.kind = Step::Kind::kByteLevel, .use_regex = false}};
@@ -38,14 +39,19 @@ io::TokenizerSpec empty_spec(const BpeTrainerOptions& options) {
   return spec;
 }
 
-std::vector<io::AddedToken> special_tokens(const std::vector<std::string>& contents, int32_t first_id) {
+std::vector<io::AddedToken> special_tokens(const std::vector<std::string>& contents,
+                                           int32_t first_id) {
   std::vector<io::AddedToken> tokens;
   for (const std::string& content : contents) {
-    VEOMNI_CHECK_CONFIG(!content.empty(), "a special token of the tokenizer to be trained is empty");
+    VEOMNI_CHECK_CONFIG(!content.empty(),
+                        "a special token of the tokenizer to be trained is empty");
     for (const io::AddedToken& before : tokens) {
-      VEOMNI_CHECK_CONFIG(before.content != content, "special token '", content, "' is listed twice");
+      VEOMNI_CHECK_CONFIG(before.content != content, "special token '", content,
+                          "' is listed twice");
     }
-    tokens.push_back({.id = first_id + static_cast<int32_t>(tokens.size()), .content = content, .special = true});
+    tokens.push_back({.id = first_id + static_cast<int32_t>(tokens.size()),
+                      .content = content,
+                      .special = true});
   }
   return tokens;
 }
@@ -98,7 +104,8 @@ class MergeLearner {
   }
 
   void move_into(io::TokenizerSpec& spec) {
-    for (size_t id = 0; id < tokens_.size(); ++id) spec.vocab.emplace(tokens_[id], static_cast<int32_t>(id));
+    for (size_t id = 0; id < tokens_.size(); ++id)
+      spec.vocab.emplace(tokens_[id], static_cast<int32_t>(id));
     spec.merges = std::move(merges_);
   }
 
@@ -106,7 +113,8 @@ class MergeLearner {
   using Pair = std::pair<int32_t, int32_t>;
   struct PairHash {
     size_t operator()(const Pair& pair) const {
-      return static_cast<uint64_t>(pair.first) * 0x9E3779B97F4A7C15ULL ^ static_cast<uint64_t>(pair.second);
+      return static_cast<uint64_t>(pair.first) * 0x9E3779B97F4A7C15ULL ^
+             static_cast<uint64_t>(pair.second);
     }
   };
   struct Candidate {
@@ -124,7 +132,8 @@ class MergeLearner {
   void add_alphabet() {
     std::vector<int> bytes(256);
     std::iota(bytes.begin(), bytes.end(), 0);
-    std::sort(bytes.begin(), bytes.end(), [](int a, int b) { return byte_characters()[a] < byte_characters()[b]; });
+    std::sort(bytes.begin(), bytes.end(),
+              [](int a, int b) { return byte_characters()[a] < byte_characters()[b]; });
     id_of_byte_.resize(256);
     for (const int byte : bytes) id_of_byte_[byte] = add_token(byte_characters()[byte]);
   }
@@ -139,7 +148,8 @@ class MergeLearner {
     Word word{{}, count};
     for (const unsigned char byte : bytes) word.ids.push_back(id_of_byte_[byte]);
     const int index = static_cast<int>(words_.size());
-    for (size_t i = 0; i + 1 < word.ids.size(); ++i) change({word.ids[i], word.ids[i + 1]}, count, index);
+    for (size_t i = 0; i + 1 < word.ids.size(); ++i)
+      change({word.ids[i], word.ids[i + 1]}, count, index);
     words_.push_back(std::move(word));
   }
 
@@ -202,15 +212,17 @@ class MergeLearner {
 
 io::TokenizerSpec train_bpe(const TextIterator& next_text, const BpeTrainerOptions& options) {
   const int64_t least = 256 + static_cast<int64_t>(options.special_tokens.size());
-  VEOMNI_CHECK_CONFIG(options.vocab_size >= least && options.vocab_size <= INT32_MAX, "vocabulary of ",
-                      options.vocab_size, " entries: needs at least ", least, ", one per byte and special token");
+  VEOMNI_CHECK_CONFIG(options.vocab_size >= least && options.vocab_size <= INT32_MAX,
+                      "vocabulary of ", options.vocab_size, " entries: needs at least ", least,
+                      ", one per byte and special token");
   io::TokenizerSpec spec = empty_spec(options);
   spec.added_tokens = special_tokens(options.special_tokens, 0);
   MergeLearner learner(count_words(next_text, spec));
   learner.learn(options.vocab_size - static_cast<int64_t>(options.special_tokens.size()),
                 std::max<int64_t>(options.min_frequency, 1));
   learner.move_into(spec);
-  spec.added_tokens = special_tokens(options.special_tokens, static_cast<int32_t>(spec.vocab.size()));
+  spec.added_tokens =
+      special_tokens(options.special_tokens, static_cast<int32_t>(spec.vocab.size()));
   return spec;
 }
 

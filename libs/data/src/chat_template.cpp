@@ -54,7 +54,9 @@ class WrappingTemplate : public ChatTemplate {
 class QwenTemplate : public WrappingTemplate {
  public:
   explicit QwenTemplate(const Tokenizer& tokenizer)
-      : WrappingTemplate(tokenizer), start_(required("<|im_start|>")), end_(required("<|im_end|>")) {}
+      : WrappingTemplate(tokenizer),
+        start_(required("<|im_start|>")),
+        end_(required("<|im_end|>")) {}
 
   // Special tokens cut the text, so what lies between two of them is encoded on its own, header and content as one.
   Rendered render(std::span<const Message> messages, bool add_generation_prompt) const override {
@@ -79,14 +81,17 @@ class QwenTemplate : public WrappingTemplate {
   std::vector<int32_t> stop_ids() const override { return {end_}; }
 
  protected:
-  std::string header(const std::string& role) const override { return "<|im_start|>" + role + "\n"; }
+  std::string header(const std::string& role) const override {
+    return "<|im_start|>" + role + "\n";
+  }
   std::string end_of_turn() const override { return "<|im_end|>"; }
   std::string after_turn() const override { return "\n"; }
 
  private:
   int32_t required(const char* token) const {
     const auto id = tokenizer_.token_to_id(token);
-    VEOMNI_CHECK_CONFIG(id, "template 'qwen' needs the token ", token, ", which the tokenizer does not have; "
+    VEOMNI_CHECK_CONFIG(id, "template 'qwen' needs the token ", token,
+                        ", which the tokenizer does not have; "
                         "use template 'plain' or another tokenizer");
     return *id;
   }
@@ -101,7 +106,8 @@ class PlainTemplate : public WrappingTemplate {
  public:
   using WrappingTemplate::WrappingTemplate;
 
-  Rendered render(std::span<const Message> messages, bool /*add_generation_prompt*/) const override {
+  Rendered render(std::span<const Message> messages,
+                  bool /*add_generation_prompt*/) const override {
     Rendered out;
     // Turns are encoded one by one, so that a prompt's ids are a prefix of the whole conversation's.
     for (const Message& message : messages) {
@@ -124,8 +130,11 @@ class PlainTemplate : public WrappingTemplate {
 }  // namespace
 
 void register_chat_templates(Registry<ChatTemplate, const Tokenizer&>& registry) {
-  registry.add("qwen", [](const Tokenizer& tokenizer) { return std::make_unique<QwenTemplate>(tokenizer); });
-  registry.add("plain", [](const Tokenizer& tokenizer) { return std::make_unique<PlainTemplate>(tokenizer); });
+  registry.add(
+      "qwen", [](const Tokenizer& tokenizer) { return std::make_unique<QwenTemplate>(tokenizer); });
+  registry.add("plain", [](const Tokenizer& tokenizer) {
+    return std::make_unique<PlainTemplate>(tokenizer);
+  });
 }
 
 namespace {
@@ -136,7 +145,8 @@ Registry<ChatTemplate, const Tokenizer&> all_templates() {
 }
 }  // namespace
 
-std::unique_ptr<ChatTemplate> make_chat_template(const std::string& name, const Tokenizer& tokenizer) {
+std::unique_ptr<ChatTemplate> make_chat_template(const std::string& name,
+                                                 const Tokenizer& tokenizer) {
   return all_templates().make(name, tokenizer);
 }
 

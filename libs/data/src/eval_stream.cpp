@@ -9,7 +9,8 @@
 namespace veomni::data {
 
 struct EvalStream::Impl {
-  Impl(const DataOptions& options, const LoaderPlan& plan_in, const Tokenizer& tokenizer, int64_t max_records_in)
+  Impl(const DataOptions& options, const LoaderPlan& plan_in, const Tokenizer& tokenizer,
+       int64_t max_records_in)
       : plan(plan_in),
         max_records(max_records_in),
         sources(options, plan.micro_batch_tokens, tokenizer),
@@ -31,7 +32,8 @@ struct EvalStream::Impl {
         if (++source == sources.size()) packer.flush();
         continue;
       }
-      for (Sample& sample : sources.load(source, record, counts[source])) packer.put(std::move(sample));
+      for (Sample& sample : sources.load(source, record, counts[source]))
+        packer.put(std::move(sample));
       ++record;
     }
   }
@@ -45,11 +47,11 @@ struct EvalStream::Impl {
   int64_t record = 0;
 };
 
-EvalStream::EvalStream(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
-                       int64_t max_records)
+EvalStream::EvalStream(const DataOptions& options, const LoaderPlan& plan,
+                       const Tokenizer& tokenizer, int64_t max_records)
     : impl_(std::make_unique<Impl>(options, plan, tokenizer, max_records)) {
-  VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size, "data-parallel rank ",
-                      plan.dp_rank, " of ", plan.dp_size, " does not exist");
+  VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size,
+                      "data-parallel rank ", plan.dp_rank, " of ", plan.dp_size, " does not exist");
 }
 
 EvalStream::~EvalStream() = default;

@@ -42,10 +42,12 @@ std::vector<std::string> list_source_files(const std::string& path) {
     files = {path};
   } else if (fs::is_directory(path, error)) {
     files = files_in_directory(path);
-    VEOMNI_CHECK_CONFIG(!files.empty(), "data source ", path, ": the directory holds no .jsonl, .json or .txt file");
+    VEOMNI_CHECK_CONFIG(!files.empty(), "data source ", path,
+                        ": the directory holds no .jsonl, .json or .txt file");
   } else {
     files = files_of_glob(path);
-    VEOMNI_CHECK_CONFIG(!files.empty(), "data source ", path, ": no such file or directory, and as a pattern it matches no file");
+    VEOMNI_CHECK_CONFIG(!files.empty(), "data source ", path,
+                        ": no such file or directory, and as a pattern it matches no file");
   }
   std::sort(files.begin(), files.end());
   return files;

@@ -16,7 +16,8 @@ namespace {
 enum class Format { kJsonl, kTextLines, kTextParagraphs };
 
 bool ends_with(const std::string& text, std::string_view ending) {
-  return text.size() >= ending.size() && text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
+  return text.size() >= ending.size() &&
+         text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
 }
 
 Format format_of(const std::string& file, const std::string& format) {
@@ -31,8 +32,10 @@ Format format_of(const std::string& file, const std::string& format) {
 // Closes on every way out.
 class OpenFile {
  public:
-  explicit OpenFile(const std::string& file) : file_(file), descriptor_(::open(file.c_str(), O_RDONLY | O_CLOEXEC)) {
-    VEOMNI_CHECK(descriptor_ >= 0, "data file ", file, ": cannot be opened any more: ", std::strerror(errno));
+  explicit OpenFile(const std::string& file)
+      : file_(file), descriptor_(::open(file.c_str(), O_RDONLY | O_CLOEXEC)) {
+    VEOMNI_CHECK(descriptor_ >= 0, "data file ", file,
+                 ": cannot be opened any more: ", std::strerror(errno));
   }
   ~OpenFile() { ::close(descriptor_); }
   OpenFile(const OpenFile&) = delete;
@@ -44,7 +47,8 @@ class OpenFile {
       const ssize_t got = ::pread(descriptor_, out.data() + done, bytes - done, begin + done);
       if (got < 0 && errno == EINTR) continue;
       VEOMNI_CHECK(got >= 0, "data file ", file_, ": cannot be read: ", std::strerror(errno));
-      VEOMNI_CHECK(got > 0, "data file ", file_, " became shorter while it was in use: ", bytes - done,
+      VEOMNI_CHECK(got > 0, "data file ", file_,
+                   " became shorter while it was in use: ", bytes - done,
                    " bytes are missing at byte ", begin + done);
       done += got;
     }
@@ -66,12 +70,14 @@ void drop_trailing_breaks(std::string& text) {
 
 class FileSource : public Source {
  public:
-  explicit FileSource(const FileSourceOptions& options) : max_record_bytes_(options.max_record_bytes) {
+  explicit FileSource(const FileSourceOptions& options)
+      : max_record_bytes_(options.max_record_bytes) {
     for (const std::string& file : list_source_files(options.path)) {
       const Format format = format_of(file, options.format);
-      parts_.push_back({RecordIndex(file, format == Format::kTextParagraphs ? RecordIndex::Separator::kBlankLine
-                                                                            : RecordIndex::Separator::kLine),
-                        format, size_});
+      parts_.push_back(
+          {RecordIndex(file, format == Format::kTextParagraphs ? RecordIndex::Separator::kBlankLine
+                                                               : RecordIndex::Separator::kLine),
+           format, size_});
       size_ += parts_.back().index.size();
     }
     VEOMNI_CHECK_CONFIG(size_ > 0, "data source ", options.path, " holds no record");

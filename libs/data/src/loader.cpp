@@ -20,9 +20,10 @@ struct PreparedStep {
 };
 
 void check_plan(const LoaderPlan& plan) {
-  VEOMNI_CHECK_CONFIG(plan.accumulation >= 1, "train.accumulation=", plan.accumulation, " must be at least 1");
-  VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size, "data-parallel rank ",
-                      plan.dp_rank, " of ", plan.dp_size, " does not exist");
+  VEOMNI_CHECK_CONFIG(plan.accumulation >= 1, "train.accumulation=", plan.accumulation,
+                      " must be at least 1");
+  VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size,
+                      "data-parallel rank ", plan.dp_rank, " of ", plan.dp_size, " does not exist");
 }
 }  // namespace
 
@@ -144,11 +145,14 @@ void Loader::restore(const nlohmann::json& state) {
 
 std::vector<SourceCounts> Loader::counts() const { return impl_->handed_out.counts; }
 
-const std::vector<std::string>& Loader::source_names() const { return impl_->stream.sources().names(); }
+const std::vector<std::string>& Loader::source_names() const {
+  return impl_->stream.sources().names();
+}
 
 std::vector<int64_t> Loader::source_sizes() const {
   std::vector<int64_t> sizes;
-  for (int i = 0; i < impl_->stream.sources().size(); ++i) sizes.push_back(impl_->stream.sources().records(i));
+  for (int i = 0; i < impl_->stream.sources().size(); ++i)
+    sizes.push_back(impl_->stream.sources().records(i));
   return sizes;
 }
 

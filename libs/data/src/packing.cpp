@@ -5,15 +5,17 @@
 
 namespace veomni::data {
 
-Packer::Packer(int64_t budget_tokens, int64_t open_bins) : budget_tokens_(budget_tokens), open_bins_(open_bins) {
-  VEOMNI_CHECK_CONFIG(budget_tokens >= 1, "train.micro_batch_tokens=", budget_tokens, " must be at least 1");
+Packer::Packer(int64_t budget_tokens, int64_t open_bins)
+    : budget_tokens_(budget_tokens), open_bins_(open_bins) {
+  VEOMNI_CHECK_CONFIG(budget_tokens >= 1, "train.micro_batch_tokens=", budget_tokens,
+                      " must be at least 1");
   VEOMNI_CHECK_CONFIG(open_bins >= 1, "data.open_bins=", open_bins, " must be at least 1");
 }
 
 void Packer::put(Sample sample) {
   const int64_t tokens = sample.size();
-  VEOMNI_CHECK(tokens >= 1 && tokens <= budget_tokens_, "a sample of ", tokens, " tokens does not fit a micro-batch of ",
-               budget_tokens_);
+  VEOMNI_CHECK(tokens >= 1 && tokens <= budget_tokens_, "a sample of ", tokens,
+               " tokens does not fit a micro-batch of ", budget_tokens_);
   size_t bin = 0;
   while (bin < open_.size() && open_tokens_[bin] + tokens > budget_tokens_) ++bin;
   if (bin == open_.size()) {

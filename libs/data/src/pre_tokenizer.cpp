@@ -5,7 +5,8 @@
 
 namespace veomni::data {
 
-const char* const kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+const char* const kGpt2Pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 PreTokenizer::PreTokenizer(const std::vector<io::PreTokenizerStep>& steps) {
   using Kind = io::PreTokenizerStep::Kind;
@@ -16,7 +17,8 @@ PreTokenizer::PreTokenizer(const std::vector<io::PreTokenizerStep>& steps) {
     Step step;
     switch (from.kind) {
       case Kind::kByteLevel:
-        VEOMNI_CHECK(i + 1 == steps.size(), "pre-tokenizer ", i, ": ByteLevel must be the last of ", steps.size());
+        VEOMNI_CHECK(i + 1 == steps.size(), "pre-tokenizer ", i, ": ByteLevel must be the last of ",
+                     steps.size());
         if (from.use_regex) step.regex.emplace(kGpt2Pattern);
         add_prefix_space_ = from.add_prefix_space;
         break;
@@ -27,7 +29,9 @@ PreTokenizer::PreTokenizer(const std::vector<io::PreTokenizerStep>& steps) {
         step.keep_gaps = !removed || !from.invert;
         break;
       }
-      case Kind::kDigits: step.regex.emplace(from.individual_digits ? R"(\p{N})" : R"(\p{N}+)"); break;
+      case Kind::kDigits:
+        step.regex.emplace(from.individual_digits ? R"(\p{N})" : R"(\p{N}+)");
+        break;
     }
     steps_.push_back(std::move(step));
   }

@@ -18,7 +18,8 @@ bool is_blank(const char* begin, const char* end) {
 }  // namespace
 
 RecordIndex::RecordIndex(std::string file, Separator separator) : file_(std::move(file)) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(file_.c_str(), "rb"), &std::fclose);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(file_.c_str(), "rb"),
+                                                           &std::fclose);
   VEOMNI_CHECK_CONFIG(in, "data file ", file_, ": cannot be opened: ", std::strerror(errno));
   std::vector<char> buffer(1 << 20);
   int64_t line_begin = 0;
@@ -38,7 +39,8 @@ RecordIndex::RecordIndex(std::string file, Separator separator) : file_(std::mov
     }
     file_bytes_ += static_cast<int64_t>(got);
   }
-  VEOMNI_CHECK_CONFIG(!std::ferror(in.get()), "data file ", file_, ": cannot be read: ", std::strerror(errno));
+  VEOMNI_CHECK_CONFIG(!std::ferror(in.get()), "data file ", file_,
+                      ": cannot be read: ", std::strerror(errno));
   if (line_begin < file_bytes_) take_line(line_begin, blank, separator);
 }
 
@@ -54,8 +56,9 @@ void RecordIndex::take_line(int64_t begin, bool blank, Separator separator) {
 }
 
 int64_t RecordIndex::line(int64_t record) const {
-  const auto after = std::upper_bound(line_jumps_.begin(), line_jumps_.end(), record,
-                                      [](int64_t value, const auto& jump) { return value < jump.first; });
+  const auto after =
+      std::upper_bound(line_jumps_.begin(), line_jumps_.end(), record,
+                       [](int64_t value, const auto& jump) { return value < jump.first; });
   if (after == line_jumps_.begin()) return record + 1;
   const auto& [from, line] = *(after - 1);
   return line + (record - from);

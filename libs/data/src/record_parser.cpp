@@ -17,8 +17,8 @@ const char* kind_of(const json& value) { return value.type_name(); }
 std::string text_of_parts(const json& parts, const std::string& at) {
   std::string text;
   for (const json& part : parts) {
-    const bool is_text = part.is_object() && part.value("type", json()) == "text" && part.contains("text") &&
-                         part["text"].is_string();
+    const bool is_text = part.is_object() && part.value("type", json()) == "text" &&
+                         part.contains("text") && part["text"].is_string();
     if (!is_text) reject(at + " has a part that is not {\"type\": \"text\", \"text\": …}");
     text += part["text"].get_ref<const std::string&>();
   }
@@ -29,7 +29,8 @@ Message message_of(const json& value, const std::string& at) {
   if (!value.is_object()) reject(at + " is not an object but " + kind_of(value));
   Message message;
   if (!value.contains("role")) reject(at + " has no \"role\"");
-  if (!value["role"].is_string()) reject(at + ".role is not a string but " + kind_of(value["role"]));
+  if (!value["role"].is_string())
+    reject(at + ".role is not a string but " + kind_of(value["role"]));
   message.role = value["role"].get<std::string>();
   if (message.role.empty()) reject(at + ".role is empty");
   if (!value.contains("content")) reject(at + " has no \"content\"");
@@ -73,13 +74,15 @@ Record parse_json_record(std::string_view line) {
   Record record;
   if (value.contains("messages")) {
     const json& messages = value["messages"];
-    if (!messages.is_array()) reject(std::string("\"messages\" is not a list but ") + kind_of(messages));
+    if (!messages.is_array())
+      reject(std::string("\"messages\" is not a list but ") + kind_of(messages));
     if (messages.empty()) reject("\"messages\" is empty");
     for (size_t i = 0; i < messages.size(); ++i) {
       record.messages.push_back(message_of(messages[i], "messages[" + std::to_string(i) + "]"));
     }
   } else if (value.contains("text")) {
-    if (!value["text"].is_string()) reject(std::string("\"text\" is not a string but ") + kind_of(value["text"]));
+    if (!value["text"].is_string())
+      reject(std::string("\"text\" is not a string but ") + kind_of(value["text"]));
     record.text = value["text"].get<std::string>();
   } else {
     reject("has neither \"messages\" nor \"text\"");
@@ -89,7 +92,8 @@ Record parse_json_record(std::string_view line) {
 
 Record parse_text_record(std::string_view text) {
   const size_t invalid = first_invalid_utf8(text);
-  if (invalid != std::string_view::npos) reject("not UTF-8 at byte " + std::to_string(invalid) + " of the record");
+  if (invalid != std::string_view::npos)
+    reject("not UTF-8 at byte " + std::to_string(invalid) + " of the record");
   Record record;
   record.text = text;
   return record;

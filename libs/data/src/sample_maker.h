@@ -38,8 +38,8 @@ class SampleMaker {
 
  private:
   Rendered render(const Record& record) const;
-  void add_sample(const Rendered& all, size_t begin, size_t end, const std::string& source_name, SampleRef ref,
-                  std::vector<Sample>& out) const;
+  void add_sample(const Rendered& all, size_t begin, size_t end, const std::string& source_name,
+                  SampleRef ref, std::vector<Sample>& out) const;
 
   Tokenizer tokenizer_;
   std::unique_ptr<ChatTemplate> template_;

@@ -39,8 +39,9 @@ SampleStream::SampleStream(const DataOptions& options, uint64_t seed, int64_t mi
       counts_(sources_.no_counts()),
       orders_(sources_.size()) {
   for (int source = 0; source < sources_.size(); ++source) {
-    VEOMNI_CHECK_CONFIG(sources_.records(source) <= UINT32_MAX, "data source '", sources_.names()[source], "' has ",
-                        sources_.records(source), " records; at most ", UINT32_MAX, " can be shuffled, so split it");
+    VEOMNI_CHECK_CONFIG(sources_.records(source) <= UINT32_MAX, "data source '",
+                        sources_.names()[source], "' has ", sources_.records(source),
+                        " records; at most ", UINT32_MAX, " can be shuffled, so split it");
   }
 }
 
@@ -61,8 +62,10 @@ void SampleStream::draw() {
 
 int SampleStream::pick_source() const {
   const double point = KeyedRng(seed_, "mix").uniform_at(draws_) * cumulative_weights_.back();
-  const auto above = std::upper_bound(cumulative_weights_.begin(), cumulative_weights_.end(), point);
-  return static_cast<int>(std::min<ptrdiff_t>(above - cumulative_weights_.begin(), sources_.size() - 1));
+  const auto above =
+      std::upper_bound(cumulative_weights_.begin(), cumulative_weights_.end(), point);
+  return static_cast<int>(
+      std::min<ptrdiff_t>(above - cumulative_weights_.begin(), sources_.size() - 1));
 }
 
 int64_t SampleStream::record_at_cursor(int source) {
@@ -73,7 +76,8 @@ int64_t SampleStream::record_at_cursor(int source) {
     order.resize(sources_.records(source));
     std::iota(order.begin(), order.end(), 0u);
     KeyedRng rng(seed_, "shuffle", hash_name(sources_.names()[source]), counts_[source].epoch);
-    for (size_t left = order.size(); left > 1; --left) std::swap(order[left - 1], order[rng.below(left)]);
+    for (size_t left = order.size(); left > 1; --left)
+      std::swap(order[left - 1], order[rng.below(left)]);
   }
   return order[position];
 }
@@ -83,8 +87,9 @@ void SampleStream::advance(int source, bool was_usable) {
   cursor.usable_in_epoch += was_usable;
   if (++cursor.position < sources_.records(source)) return;
   const SourceCounts& counts = counts_[source];
-  VEOMNI_CHECK(cursor.usable_in_epoch > 0, "data source '", counts.name, "': none of its ", sources_.records(source),
-               " records can be used (bad: ", counts.bad, ", too long: ", counts.too_long, ")");
+  VEOMNI_CHECK(cursor.usable_in_epoch > 0, "data source '", counts.name, "': none of its ",
+               sources_.records(source), " records can be used (bad: ", counts.bad,
+               ", too long: ", counts.too_long, ")");
   cursor = {};
   ++counts_[source].epoch;
   orders_[source].clear();

@@ -26,7 +26,8 @@ struct StreamState {
 
 class SampleStream {
  public:
-  SampleStream(const DataOptions& options, uint64_t seed, int64_t micro_batch_tokens, const Tokenizer& tokenizer);
+  SampleStream(const DataOptions& options, uint64_t seed, int64_t micro_batch_tokens,
+               const Tokenizer& tokenizer);
 
   /// @throws BadRecord, Error
   MicroBatch next();
@@ -59,7 +60,8 @@ class SampleStream {
   int64_t draws_ = 0;
   std::vector<StreamState::Cursor> cursors_;
   std::vector<SourceCounts> counts_;
-  std::vector<std::vector<uint32_t>> orders_;  // of each source's running epoch; empty: not made yet
+  std::vector<std::vector<uint32_t>>
+      orders_;  // of each source's running epoch; empty: not made yet
 };
 
 }  // namespace veomni::data

@@ -12,17 +12,21 @@ namespace {
 constexpr int64_t kLogEvery = 100;
 }
 
-SourceSet::SourceSet(const DataOptions& options, int64_t micro_batch_tokens, const Tokenizer& tokenizer)
-    : maker_(options, micro_batch_tokens, tokenizer), fail_on_bad_(options.on_bad_record == "fail") {
-  VEOMNI_CHECK_CONFIG(!options.sources.empty(), "data.sources is empty: name at least one, e.g. "
+SourceSet::SourceSet(const DataOptions& options, int64_t micro_batch_tokens,
+                     const Tokenizer& tokenizer)
+    : maker_(options, micro_batch_tokens, tokenizer),
+      fail_on_bad_(options.on_bad_record == "fail") {
+  VEOMNI_CHECK_CONFIG(!options.sources.empty(),
+                      "data.sources is empty: name at least one, e.g. "
                       "sources: [{path: train.jsonl}]");
   for (const SourceOptions& source : options.sources) {
     const std::string& name = source.name.empty() ? source.path : source.name;
-    VEOMNI_CHECK_CONFIG(std::find(names_.begin(), names_.end(), name) == names_.end(), "data.sources: two are named '",
-                        name, "'; give each a name of its own");
+    VEOMNI_CHECK_CONFIG(std::find(names_.begin(), names_.end(), name) == names_.end(),
+                        "data.sources: two are named '", name, "'; give each a name of its own");
     names_.push_back(name);
-    sources_.push_back(open_file_source(
-        {.path = source.path, .format = source.format, .max_record_bytes = options.max_record_bytes}));
+    sources_.push_back(open_file_source({.path = source.path,
+                                         .format = source.format,
+                                         .max_record_bytes = options.max_record_bytes}));
   }
 }
 
@@ -57,24 +61,28 @@ std::vector<Sample> SourceSet::load(int source, int64_t record, SourceCounts& co
     return std::move(made.samples);
   } catch (const BadRecord& bad) {
     if (fail_on_bad_) {
-      throw BadRecord(thread_context().label + bad.what() + " (data.on_bad_record: skip would count it and go on)");
+      throw BadRecord(thread_context().label + bad.what() +
+                      " (data.on_bad_record: skip would count it and go on)");
     }
     ++counts.bad;
     // Every rank reads the whole stream; one of them tells.
     if ((counts.bad == 1 || counts.bad % kLogEvery == 0) && thread_context().primary) {
-      log::warn("skipped {} (bad records of source '{}' so far: {})", bad.what(), counts.name, counts.bad);
+      log::warn("skipped {} (bad records of source '{}' so far: {})", bad.what(), counts.name,
+                counts.bad);
     }
     return {};
   }
 }
 
 Sample SourceSet::reload(const SampleRef& ref) const {
-  VEOMNI_CHECK(ref.source >= 0 && ref.source < size() && ref.record >= 0 && ref.record < records(ref.source),
-               "data state names record ", ref.record, " of source ", ref.source, ", which does not exist");
+  VEOMNI_CHECK(
+      ref.source >= 0 && ref.source < size() && ref.record >= 0 && ref.record < records(ref.source),
+      "data state names record ", ref.record, " of source ", ref.source, ", which does not exist");
   for (Sample& sample : make(ref).samples) {
     if (sample.ref == ref) return std::move(sample);
   }
-  throw_error(sources_[ref.source]->where(ref.record) + ": the record has changed since the data state was saved");
+  throw_error(sources_[ref.source]->where(ref.record) +
+              ": the record has changed since the data state was saved");
 }
 
 }  // namespace veomni::data

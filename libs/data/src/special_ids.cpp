@@ -34,7 +34,9 @@ std::optional<int32_t> find_id(const io::TokenizerSpec& spec, const std::string&
 std::optional<int32_t> named_id(const json& config, const char* key, const io::TokenizerSpec& spec,
                                 const std::string& file) {
   if (!config.contains(key)) return std::nullopt;
-  const json& value = config[key].is_object() && config[key].contains("content") ? config[key]["content"] : config[key];
+  const json& value = config[key].is_object() && config[key].contains("content")
+                          ? config[key]["content"]
+                          : config[key];
   if (value.is_null()) return std::nullopt;
   VEOMNI_CHECK(value.is_string(), file, ": ", key, " must be a token, is ", value.dump());
   const auto id = find_id(spec, value.get<std::string>());
@@ -47,8 +49,8 @@ std::vector<int32_t> listed_ids(const json& config, const char* key, const std::
   const json list = config[key].is_array() ? config[key] : json::array({config[key]});
   std::vector<int32_t> ids;
   for (const json& id : list) {
-    VEOMNI_CHECK(id.is_number_integer() && id >= 0 && id <= INT32_MAX, file, ": ", key, " holds ", id.dump(),
-                 ", which is no token id");
+    VEOMNI_CHECK(id.is_number_integer() && id >= 0 && id <= INT32_MAX, file, ": ", key, " holds ",
+                 id.dump(), ", which is no token id");
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -67,18 +69,23 @@ SpecialIds default_special_ids(const io::TokenizerSpec& spec) {
 }
 
 SpecialIds read_special_ids(const std::string& directory, const io::TokenizerSpec& spec) {
-  const std::string names_file = (std::filesystem::path(directory) / "tokenizer_config.json").string();
-  const std::string ids_file = (std::filesystem::path(directory) / "generation_config.json").string();
+  const std::string names_file =
+      (std::filesystem::path(directory) / "tokenizer_config.json").string();
+  const std::string ids_file =
+      (std::filesystem::path(directory) / "generation_config.json").string();
   const json names = read_object(names_file), ids = read_object(ids_file);
   const auto stop = listed_ids(ids, "eos_token_id", ids_file);
   SpecialIds special;
-  special.bos = first_of(named_id(names, "bos_token", spec, names_file), listed_ids(ids, "bos_token_id", ids_file));
+  special.bos = first_of(named_id(names, "bos_token", spec, names_file),
+                         listed_ids(ids, "bos_token_id", ids_file));
   special.eos = first_of(named_id(names, "eos_token", spec, names_file), stop);
-  special.pad = first_of(named_id(names, "pad_token", spec, names_file), listed_ids(ids, "pad_token_id", ids_file));
+  special.pad = first_of(named_id(names, "pad_token", spec, names_file),
+                         listed_ids(ids, "pad_token_id", ids_file));
   if (!special.eos) special.eos = default_special_ids(spec).eos;
   if (special.eos) special.stop = {*special.eos};
   for (const int32_t id : stop) {
-    if (std::find(special.stop.begin(), special.stop.end(), id) == special.stop.end()) special.stop.push_back(id);
+    if (std::find(special.stop.begin(), special.stop.end(), id) == special.stop.end())
+      special.stop.push_back(id);
   }
   return special;
 }

@@ -10,9 +10,10 @@ namespace {
 using nlohmann::json;
 
 constexpr std::pair<const char*, int64_t SourceCounts::*> kCountFields[] = {
-    {"used", &SourceCounts::records},   {"samples", &SourceCounts::samples}, {"tokens", &SourceCounts::tokens},
-    {"bad", &SourceCounts::bad},        {"truncated", &SourceCounts::truncated},
-    {"split", &SourceCounts::split},    {"too_long", &SourceCounts::too_long}, {"epoch", &SourceCounts::epoch},
+    {"used", &SourceCounts::records},        {"samples", &SourceCounts::samples},
+    {"tokens", &SourceCounts::tokens},       {"bad", &SourceCounts::bad},
+    {"truncated", &SourceCounts::truncated}, {"split", &SourceCounts::split},
+    {"too_long", &SourceCounts::too_long},   {"epoch", &SourceCounts::epoch},
 };
 
 json to_json(const std::vector<std::vector<SampleRef>>& bins) {
@@ -37,8 +38,9 @@ std::vector<std::vector<SampleRef>> bins_of(const json& value) {
 
 void check_settings(const json& saved, const json& now) {
   for (const auto& [key, value] : now.items()) {
-    VEOMNI_CHECK(saved.contains(key) && saved[key] == value, "data state does not fit: ", key, " was ",
-                 saved.contains(key) ? saved[key].dump() : "not saved", ", is ", value.dump());
+    VEOMNI_CHECK(saved.contains(key) && saved[key] == value, "data state does not fit: ", key,
+                 " was ", saved.contains(key) ? saved[key].dump() : "not saved", ", is ",
+                 value.dump());
   }
 }
 }  // namespace
@@ -79,21 +81,24 @@ StreamState SampleStream::from_json(const json& saved) const {
     state.counts = sources_.no_counts();
     state.draws = saved.at("draws").get<int64_t>();
     const json& sources = saved.at("sources");
-    VEOMNI_CHECK(sources.size() == sources_.names().size(), "data state does not fit: it has ", sources.size(),
-                 " sources, the recipe ", sources_.size());
+    VEOMNI_CHECK(sources.size() == sources_.names().size(), "data state does not fit: it has ",
+                 sources.size(), " sources, the recipe ", sources_.size());
     for (int i = 0; i < sources_.size(); ++i) {
       const json& source = sources.at(i);
       const std::string name = source.at("name").get<std::string>();
-      VEOMNI_CHECK(name == sources_.names()[i], "data state does not fit: source ", i, " was '", name, "', is '",
-                   sources_.names()[i], "'");
-      VEOMNI_CHECK(source.at("records") == sources_.records(i), "data state does not fit: source '", name, "' had ",
-                   source.at("records").dump(), " records, now has ", sources_.records(i));
+      VEOMNI_CHECK(name == sources_.names()[i], "data state does not fit: source ", i, " was '",
+                   name, "', is '", sources_.names()[i], "'");
+      VEOMNI_CHECK(source.at("records") == sources_.records(i), "data state does not fit: source '",
+                   name, "' had ", source.at("records").dump(), " records, now has ",
+                   sources_.records(i));
       const StreamState::Cursor cursor{source.at("position").get<int64_t>(),
                                        source.at("usable_in_epoch").get<int64_t>()};
-      VEOMNI_CHECK(cursor.position >= 0 && cursor.position < sources_.records(i), "data state: position ",
-                   cursor.position, " in source '", name, "' is outside its records");
+      VEOMNI_CHECK(cursor.position >= 0 && cursor.position < sources_.records(i),
+                   "data state: position ", cursor.position, " in source '", name,
+                   "' is outside its records");
       state.cursors.push_back(cursor);
-      for (const auto& [key, field] : kCountFields) state.counts[i].*field = source.at(key).get<int64_t>();
+      for (const auto& [key, field] : kCountFields)
+        state.counts[i].*field = source.at(key).get<int64_t>();
     }
     state.open = bins_of(saved.at("open"));
     state.ready = bins_of(saved.at("ready"));

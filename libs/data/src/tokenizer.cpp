@@ -38,7 +38,9 @@ struct Tokenizer::Impl {
 
   Impl(io::TokenizerSpec spec_in, SpecialIds special_in);
   const Entry* entry(int32_t id) const {
-    return id >= 0 && id < static_cast<int64_t>(entries.size()) ? (entries[id].known ? &entries[id] : nullptr) : nullptr;
+    return id >= 0 && id < static_cast<int64_t>(entries.size())
+               ? (entries[id].known ? &entries[id] : nullptr)
+               : nullptr;
   }
   void encode_text(std::string_view text, Encoding& out) const;
   void encode_words(std::string_view normalized, Encoding& out) const;
@@ -97,7 +99,8 @@ void Tokenizer::Impl::encode_text(std::string_view text, Encoding& out) const {
       text,
       [&](std::string_view between) {
         const std::string normalized = normalize(between, spec.normalizers);
-        normalized_tokens.split(normalized, [&](std::string_view piece) { encode_words(piece, out); }, put_token);
+        normalized_tokens.split(
+            normalized, [&](std::string_view piece) { encode_words(piece, out); }, put_token);
       },
       put_token);
 }
@@ -133,9 +136,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   std::vector<int32_t> ids = encode_with_ends(text).ids;
   if (!add_special_tokens) return ids;
   std::vector<int32_t> all;
-  for (const io::TemplateToken& token : spec().template_prefix) all.insert(all.end(), token.ids.begin(), token.ids.end());
+  for (const io::TemplateToken& token : spec().template_prefix)
+    all.insert(all.end(), token.ids.begin(), token.ids.end());
   all.insert(all.end(), ids.begin(), ids.end());
-  for (const io::TemplateToken& token : spec().template_suffix) all.insert(all.end(), token.ids.begin(), token.ids.end());
+  for (const io::TemplateToken& token : spec().template_suffix)
+    all.insert(all.end(), token.ids.begin(), token.ids.end());
   return all;
 }
 
@@ -161,7 +166,8 @@ std::string_view Tokenizer::bytes_of(int32_t id) const {
 
 std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const {
   const std::string key(token);
-  if (const auto added = impl_->added_ids.find(key); added != impl_->added_ids.end()) return added->second;
+  if (const auto added = impl_->added_ids.find(key); added != impl_->added_ids.end())
+    return added->second;
   const auto found = spec().vocab.find(key);
   return found == spec().vocab.end() ? std::nullopt : std::optional<int32_t>(found->second);
 }

@@ -55,15 +55,17 @@ struct Regex::Compiled {
 };
 
 Regex::Regex(const std::string& pattern) : compiled_(std::make_unique<Compiled>()) {
-  VEOMNI_CHECK(first_invalid_utf8(pattern) == std::string::npos, "regex '", pattern, "' is not valid UTF-8");
+  VEOMNI_CHECK(first_invalid_utf8(pattern) == std::string::npos, "regex '", pattern,
+               "' is not valid UTF-8");
   compiled_->pattern = pattern;
   const std::string translated = with_unicode_space(pattern);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                      PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
-  VEOMNI_CHECK(compiled_->code, "regex '", pattern, "' does not compile: ", message_of(error), " before '",
-               translated.substr(std::min(offset, translated.size()), 20), "'");
+  compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
+                                      translated.size(), PCRE2_UTF | PCRE2_UCP, &error, &offset,
+                                      nullptr));
+  VEOMNI_CHECK(compiled_->code, "regex '", pattern, "' does not compile: ", message_of(error),
+               " before '", translated.substr(std::min(offset, translated.size()), 20), "'");
   // Without JIT support the interpreter runs: slower, the same matches.
   pcre2_jit_compile(compiled_->code.get(), PCRE2_JIT_COMPLETE);
 }
@@ -72,14 +74,17 @@ Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 
-void Regex::for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& on_match) const {
+void Regex::for_each_match(std::string_view text,
+                           const std::function<void(size_t, size_t)>& on_match) const {
   const std::unique_ptr<pcre2_match_data, FreeData> data(pcre2_match_data_create(1, nullptr));
   // The default 32 KiB JIT stack is on the machine stack; long backtracking needs more.
-  const std::unique_ptr<pcre2_match_context, FreeContext> context(pcre2_match_context_create(nullptr));
+  const std::unique_ptr<pcre2_match_context, FreeContext> context(
+      pcre2_match_context_create(nullptr));
   std::unique_ptr<pcre2_jit_stack, FreeStack> stack;
   const PCRE2_SPTR subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   for (size_t at = 0; at < text.size();) {
-    int rc = pcre2_match(compiled_->code.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK, data.get(), context.get());
+    int rc = pcre2_match(compiled_->code.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK,
+                         data.get(), context.get());
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !stack) {
       stack.reset(pcre2_jit_stack_create(64 << 10, 64 << 20, nullptr));
       pcre2_jit_stack_assign(context.get(), nullptr, stack.get());

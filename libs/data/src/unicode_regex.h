@@ -23,7 +23,8 @@ class Regex {
   /// Calls on_match(begin, end) for every match, left to right; empty matches are passed over.
   /// @param text  valid UTF-8
   /// @throws Error if PCRE2 gives up (its match limit).
-  void for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& on_match) const;
+  void for_each_match(std::string_view text,
+                      const std::function<void(size_t, size_t)>& on_match) const;
 
   /// Whether some match is not empty.
   bool matches(std::string_view text) const;

@@ -81,7 +81,8 @@ char32_t next_code_point(std::string_view text, size_t& at) {
   char32_t code = lead;
   size_t length = 1;
   if (lead >= 0xF0) {
-    code = (lead & 0x07u) << 18 | (byte(1) & 0x3Fu) << 12 | (byte(2) & 0x3Fu) << 6 | (byte(3) & 0x3Fu);
+    code =
+        (lead & 0x07u) << 18 | (byte(1) & 0x3Fu) << 12 | (byte(2) & 0x3Fu) << 6 | (byte(3) & 0x3Fu);
     length = 4;
   } else if (lead >= 0xE0) {
     code = (lead & 0x0Fu) << 12 | (byte(1) & 0x3Fu) << 6 | (byte(2) & 0x3Fu);

@@ -48,7 +48,9 @@ class WordCache {
     mutable std::shared_mutex mutex;
     std::unordered_map<std::string, std::vector<int32_t>, StringHash, std::equal_to<>> words;
   };
-  const Part& part_of(std::string_view word) const { return parts_[StringHash{}(word) % parts_.size()]; }
+  const Part& part_of(std::string_view word) const {
+    return parts_[StringHash{}(word) % parts_.size()];
+  }
   std::array<Part, 16> parts_;
 };
 

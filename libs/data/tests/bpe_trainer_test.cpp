@@ -14,7 +14,8 @@ namespace veomni::data {
 
 namespace {
 // What train_bpe computes, the slow way: all pairs counted again for every merge.
-std::vector<std::pair<std::string, std::string>> slow_merges(const std::vector<std::string>& words, int count) {
+std::vector<std::pair<std::string, std::string>> slow_merges(const std::vector<std::string>& words,
+                                                             int count) {
   const Tokenizer bytes_only(train_bpe(texts_of({}), {.vocab_size = 256, .special_tokens = {}}));
   std::vector<std::string> tokens;
   for (int32_t id = 0; id < 256; ++id) tokens.push_back(*bytes_only.id_to_token(id));
@@ -54,7 +55,8 @@ std::vector<std::string> random_words(int count) {
   std::vector<std::string> words;
   for (int i = 0; i < count; ++i) {
     std::string word;
-    for (uint64_t left = 1 + rng.below(9); left > 0; --left) word += static_cast<char>('a' + rng.below(4));
+    for (uint64_t left = 1 + rng.below(9); left > 0; --left)
+      word += static_cast<char>('a' + rng.below(4));
     words.push_back(word);
   }
   return words;
@@ -63,7 +65,8 @@ std::vector<std::string> random_words(int count) {
 
 TEST(BpeTrainer, EqualsCountingAllPairsAnew) {
   const auto words = random_words(400);
-  const io::TokenizerSpec spec = train_bpe(texts_of(words), {.vocab_size = 256 + 40, .special_tokens = {}});
+  const io::TokenizerSpec spec =
+      train_bpe(texts_of(words), {.vocab_size = 256 + 40, .special_tokens = {}});
   EXPECT_EQ(spec.merges, slow_merges(words, 40));
 }
 
@@ -91,20 +94,24 @@ TEST(BpeTrainer, SpecialTokensInTheTextsTeachNothing) {
 }
 
 TEST(BpeTrainer, StopsAtMinFrequency) {
-  const io::TokenizerSpec spec = train_bpe(texts_of({"ab ab", "cd"}), {.vocab_size = 1000, .special_tokens = {}});
+  const io::TokenizerSpec spec =
+      train_bpe(texts_of({"ab ab", "cd"}), {.vocab_size = 1000, .special_tokens = {}});
   ASSERT_EQ(spec.merges.size(), 1u);  // "ab" twice, "Ġab" and "cd" once
   EXPECT_EQ(spec.merges[0], (std::pair<std::string, std::string>{"a", "b"}));
   EXPECT_EQ(train_bpe(texts_of({}), {.vocab_size = 1000}).vocab_size(), 256 + 3);
 }
 
 TEST(BpeTrainer, SurvivesInvalidUtf8) {
-  EXPECT_GE(train_bpe(texts_of({"\xFF\xFE\xFF", std::string("\0\0\0\0", 4)}), {.vocab_size = 300}).vocab_size(), 259);
+  EXPECT_GE(train_bpe(texts_of({"\xFF\xFE\xFF", std::string("\0\0\0\0", 4)}), {.vocab_size = 300})
+                .vocab_size(),
+            259);
 }
 
 TEST(BpeTrainer, WritesAFileThatReadsBackEqual) {
   const ScratchDir dir;
   for (const char* style : {"qwen2", "gpt2"}) {
-    const io::TokenizerSpec spec = train_bpe(texts_of(random_words(400)), {.vocab_size = 300, .style = style});
+    const io::TokenizerSpec spec =
+        train_bpe(texts_of(random_words(400)), {.vocab_size = 300, .style = style});
     const std::string file = dir.write("tokenizer.json", io::write_tokenizer_json(spec));
     EXPECT_EQ(Tokenizer::from_file(file).spec(), spec);
   }

@@ -10,8 +10,11 @@
 namespace veomni::data {
 
 namespace {
-const std::vector<Message> kTalk = {
-    {"system", "the cat"}, {"user", "what is a potato?"}, {"assistant", "a plant"}, {"user", "and?"}, {"assistant", "its root"}};
+const std::vector<Message> kTalk = {{"system", "the cat"},
+                                    {"user", "what is a potato?"},
+                                    {"assistant", "a plant"},
+                                    {"user", "and?"},
+                                    {"assistant", "its root"}};
 
 std::string trained_text(const Rendered& rendered) {
   std::vector<int32_t> trained;
@@ -60,7 +63,8 @@ TEST(QwenTemplate, GenerationPromptIsAPrefixOfTheWhole) {
   const auto all = chat->render(whole).ids;
   ASSERT_LT(prompt.size(), all.size());
   EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), all.begin()));
-  EXPECT_EQ(small_tokenizer().decode(prompt, false), "<|im_start|>user\nwhat?<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(small_tokenizer().decode(prompt, false),
+            "<|im_start|>user\nwhat?<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_THAT(chat->stop_ids(), testing::ElementsAre(*small_tokenizer().token_to_id("<|im_end|>")));
 }
 

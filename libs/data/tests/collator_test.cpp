@@ -18,8 +18,13 @@ std::vector<int64_t> values(const torch::Tensor& tensor) {
 
 TEST(Collator, PacksShiftsAndRestartsPositions) {
   MicroBatch micro_batch;
-  micro_batch.samples.push_back({.ids = {1, 2, 3}, .labels = {-100, 2, 3}, .id = 11, .ref = {.source = 1}, .target_bytes = 5});
-  micro_batch.samples.push_back({.ids = {4, 5}, .labels = {4, -100}, .id = 12, .ref = {.source = 0}, .target_bytes = 0});
+  micro_batch.samples.push_back({.ids = {1, 2, 3},
+                                 .labels = {-100, 2, 3},
+                                 .id = 11,
+                                 .ref = {.source = 1},
+                                 .target_bytes = 5});
+  micro_batch.samples.push_back(
+      {.ids = {4, 5}, .labels = {4, -100}, .id = 12, .ref = {.source = 0}, .target_bytes = 0});
   micro_batch.samples.push_back({.ids = {6}, .labels = {6}, .id = 13});
   const Batch batch = collate(micro_batch);
   EXPECT_THAT(values(batch.input_ids_T), ElementsAre(1, 2, 3, 4, 5, 6));

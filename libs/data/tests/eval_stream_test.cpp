@@ -13,9 +13,12 @@ namespace {
 DataOptions two_sources(const ScratchDir& dir) {
   std::string a, b;
   for (int i = 0; i < 23; ++i) a += "the cat " + std::to_string(i) + "\n";
-  for (int i = 0; i < 9; ++i) b += "{\"messages\": [{\"role\": \"assistant\", \"content\": \"dog " + std::to_string(i) + "\"}]}\n";
+  for (int i = 0; i < 9; ++i)
+    b += "{\"messages\": [{\"role\": \"assistant\", \"content\": \"dog " + std::to_string(i) +
+         "\"}]}\n";
   DataOptions options;
-  options.sources = {{.name = "a", .path = dir.write("a.txt", a)}, {.name = "b", .path = dir.write("b.jsonl", b), .weight = 0}};
+  options.sources = {{.name = "a", .path = dir.write("a.txt", a)},
+                     {.name = "b", .path = dir.write("b.jsonl", b), .weight = 0}};
   return options;
 }
 

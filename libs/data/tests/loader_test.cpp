@@ -32,15 +32,20 @@ struct Files {
   ScratchDir dir;
   DataOptions options;
   Files() {
-    options.sources = {{.name = "cats", .path = dir.write("a.txt", text_file(50, "cat")), .weight = 3},
-                       {.name = "dogs", .path = dir.write("b.txt", text_file(31, "dog")), .weight = 1}};
+    options.sources = {
+        {.name = "cats", .path = dir.write("a.txt", text_file(50, "cat")), .weight = 3},
+        {.name = "dogs", .path = dir.write("b.txt", text_file(31, "dog")), .weight = 1}};
     options.open_bins = 3;
   }
 };
 
 constexpr int64_t kBudget = 48;
 LoaderPlan plan(int64_t accumulation = 1, int dp_rank = 0, int dp_size = 1, uint64_t seed = 5) {
-  return {.seed = seed, .micro_batch_tokens = kBudget, .accumulation = accumulation, .dp_rank = dp_rank, .dp_size = dp_size};
+  return {.seed = seed,
+          .micro_batch_tokens = kBudget,
+          .accumulation = accumulation,
+          .dp_rank = dp_rank,
+          .dp_size = dp_size};
 }
 
 // The records of the next step's first micro-batch.
@@ -104,7 +109,8 @@ TEST(Loader, StreamDoesNotDependOnRanksAccumulationOrPrefetch) {
 
 TEST(Loader, SeedAndShuffleDecideTheOrder) {
   Files files;
-  Loader first(files.options, plan(), small_tokenizer()), same(files.options, plan(), small_tokenizer());
+  Loader first(files.options, plan(), small_tokenizer()),
+      same(files.options, plan(), small_tokenizer());
   Loader other(files.options, plan(1, 0, 1, 6), small_tokenizer());
   const auto stream = take(first, 10);
   EXPECT_EQ(take(same, 10), stream);
@@ -145,7 +151,8 @@ TEST(Loader, MixesByWeight) {
   Loader loader(files.options, plan(), small_tokenizer());
   while (loader.counts()[0].records + loader.counts()[1].records < 4000) loader.next();
   const auto counts = loader.counts();
-  const double share = static_cast<double>(counts[0].records) / static_cast<double>(counts[0].records + counts[1].records);
+  const double share = static_cast<double>(counts[0].records) /
+                       static_cast<double>(counts[0].records + counts[1].records);
   EXPECT_NEAR(share, 0.75, 0.041);
   EXPECT_EQ(counts[0].name, "cats");
   EXPECT_EQ(counts[0].samples, counts[0].records);
@@ -209,7 +216,8 @@ TEST(Loader, RestoresWithAnotherNumberOfRanks) {
 
 TEST(Loader, RestoresInTheMiddleOfSplitTexts) {
   Files files;
-  files.options.sources = {{.name = "long", .path = files.dir.write("long.txt", text_file(20, "abcdefghijkl"))}};
+  files.options.sources = {
+      {.name = "long", .path = files.dir.write("long.txt", text_file(20, "abcdefghijkl"))}};
   files.options.long_sample = "split";
   files.options.max_sample_tokens = 7;
   Loader whole(files.options, plan(), small_tokenizer());
@@ -230,7 +238,8 @@ TEST(Loader, RefusesAStateThatDoesNotFit) {
   Loader loader(files.options, plan(), small_tokenizer());
   take(loader, 3);
   const nlohmann::json good = loader.state();
-  const auto refusal = [&](const nlohmann::json& state, const DataOptions& options, const LoaderPlan& p) -> std::string {
+  const auto refusal = [&](const nlohmann::json& state, const DataOptions& options,
+                           const LoaderPlan& p) -> std::string {
     try {
       Loader other(options, p, small_tokenizer());
       other.restore(state);
@@ -266,7 +275,8 @@ TEST(Loader, RefusesAStateThatDoesNotFit) {
 TEST(Loader, BadRecordsAreSkippedNamedAndCounted) {
   const ScratchDir dir;
   std::string file;
-  for (int i = 0; i < 40; ++i) file += i % 4 == 1 ? "not json\n" : "{\"text\": \"the cat " + std::to_string(i) + "\"}\n";
+  for (int i = 0; i < 40; ++i)
+    file += i % 4 == 1 ? "not json\n" : "{\"text\": \"the cat " + std::to_string(i) + "\"}\n";
   DataOptions options;
   options.sources = {{.name = "mixed", .path = dir.write("a.jsonl", file)}};
   options.shuffle = false;
@@ -288,7 +298,8 @@ TEST(Loader, BadRecordsAreSkippedNamedAndCounted) {
 TEST(Loader, BadRecordsCanBeFatal) {
   const ScratchDir dir;
   DataOptions options;
-  options.sources = {{.name = "mixed", .path = dir.write("a.jsonl", "{\"text\": \"the cat\"}\nnot json\n")}};
+  options.sources = {
+      {.name = "mixed", .path = dir.write("a.jsonl", "{\"text\": \"the cat\"}\nnot json\n")}};
   options.on_bad_record = "fail";
   for (const int64_t prefetch : {0, 2}) {
     options.prefetch = prefetch;
@@ -341,12 +352,16 @@ TEST(Loader, RefusesWrongOptions) {
 
 TEST(DataOptions, ReadsARecipeSection) {
   DataOptions options;
-  const auto node = YAML::Load("{sources: [{path: a.jsonl, weight: 2}], template: plain, on_bad_record: fail, long_sample: split}");
+  const auto node = YAML::Load(
+      "{sources: [{path: a.jsonl, weight: 2}], template: plain, on_bad_record: fail, long_sample: "
+      "split}");
   read_fields({"recipe.yaml"}, node, options, "data");
   EXPECT_EQ(options.sources.at(0).path, "a.jsonl");
   EXPECT_EQ(options.chat_template, "plain");
-  EXPECT_THROW(read_fields({"recipe.yaml"}, YAML::Load("{on_bad_record: ignore}"), options, "data"), ConfigError);
-  EXPECT_THROW(read_fields({"recipe.yaml"}, YAML::Load("{sources: [{pth: a}]}"), options, "data"), ConfigError);
+  EXPECT_THROW(read_fields({"recipe.yaml"}, YAML::Load("{on_bad_record: ignore}"), options, "data"),
+               ConfigError);
+  EXPECT_THROW(read_fields({"recipe.yaml"}, YAML::Load("{sources: [{pth: a}]}"), options, "data"),
+               ConfigError);
 }
 
 }  // namespace veomni::data

@@ -22,7 +22,8 @@ Sample sample(int64_t tokens, int64_t record = 0) {
   return made;
 }
 
-std::vector<std::vector<int64_t>> pack(const std::vector<int64_t>& sizes, int64_t budget, int64_t open_bins) {
+std::vector<std::vector<int64_t>> pack(const std::vector<int64_t>& sizes, int64_t budget,
+                                       int64_t open_bins) {
   Packer packer(budget, open_bins);
   std::vector<std::vector<int64_t>> bins;
   const auto drain = [&] {
@@ -43,9 +44,11 @@ std::vector<std::vector<int64_t>> pack(const std::vector<int64_t>& sizes, int64_
 
 TEST(Packer, FirstFitInTheOldestOpenBin) {
   // 0: 6 of 10; 1: 7; 2: 4 fills the first; 3: 3 fills the second; 4 opens a third
-  EXPECT_THAT(pack({6, 7, 4, 3, 5}, 10, 2), ElementsAre(ElementsAre(0, 2), ElementsAre(1, 3), ElementsAre(4)));
+  EXPECT_THAT(pack({6, 7, 4, 3, 5}, 10, 2),
+              ElementsAre(ElementsAre(0, 2), ElementsAre(1, 3), ElementsAre(4)));
   // With no room and two bins open the oldest leaves.
-  EXPECT_THAT(pack({6, 7, 8, 1}, 10, 2), ElementsAre(ElementsAre(0), ElementsAre(1, 3), ElementsAre(2)));
+  EXPECT_THAT(pack({6, 7, 8, 1}, 10, 2),
+              ElementsAre(ElementsAre(0), ElementsAre(1, 3), ElementsAre(2)));
 }
 
 TEST(Packer, OneBinKeepsTheOrder) {
@@ -69,7 +72,8 @@ TEST(Packer, KeepsEverySampleWithinTheBudget) {
   std::sort(seen.begin(), seen.end());
   ASSERT_EQ(seen.size(), sizes.size());
   for (int64_t i = 0; i < 2000; ++i) ASSERT_EQ(seen[i], i);
-  EXPECT_LT(static_cast<double>(bins.size()), 0.9 * static_cast<double>(pack(sizes, 128, 1).size()));  // what looking ahead is for
+  EXPECT_LT(static_cast<double>(bins.size()),
+            0.9 * static_cast<double>(pack(sizes, 128, 1).size()));  // what looking ahead is for
 }
 
 TEST(Packer, ContinuesFromItsState) {
@@ -84,7 +88,8 @@ TEST(Packer, ContinuesFromItsState) {
     const auto right = again.take();
     ASSERT_TRUE(right);
     ASSERT_EQ(left->samples.size(), right->samples.size());
-    for (size_t i = 0; i < left->samples.size(); ++i) EXPECT_EQ(left->samples[i].ref, right->samples[i].ref);
+    for (size_t i = 0; i < left->samples.size(); ++i)
+      EXPECT_EQ(left->samples[i].ref, right->samples[i].ref);
   }
   EXPECT_FALSE(again.take());
 }

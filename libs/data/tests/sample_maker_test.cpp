@@ -14,7 +14,8 @@ namespace {
 Record text_record(const std::string& text) { return {.text = text}; }
 
 MadeSamples make(const Record& record, const DataOptions& options, int64_t budget = 64) {
-  return SampleMaker(options, budget, small_tokenizer()).make(record, "s", {.source = 1, .record = 5});
+  return SampleMaker(options, budget, small_tokenizer())
+      .make(record, "s", {.source = 1, .record = 5});
 }
 const std::string kLong = "0123456789abcdefghij";  // digits and rare letters: a token each, nearly
 }  // namespace
@@ -28,7 +29,8 @@ TEST(SampleMaker, TextIsTrainedButForItsFirstToken) {
   for (int64_t i = 1; i < sample.size(); ++i) EXPECT_EQ(sample.labels[i], sample.ids[i]);
   const auto first = small_tokenizer().bytes_of(sample.ids[0]).size();
   EXPECT_EQ(sample.target_bytes, static_cast<int64_t>(std::string("the cat").size() - first));
-  EXPECT_EQ(make(text_record("the cat"), {.append_eos = false}).samples[0].size(), sample.size() - 1);
+  EXPECT_EQ(make(text_record("the cat"), {.append_eos = false}).samples[0].size(),
+            sample.size() - 1);
 }
 
 TEST(SampleMaker, ConversationTrainsAnswersOnly) {
@@ -80,7 +82,8 @@ TEST(SampleMaker, LongSamples) {
 TEST(SampleMaker, SplitAtEveryLength) {
   for (int64_t limit = 2; limit <= 24; ++limit) {
     const MadeSamples made =
-        make(text_record(kLong), {.append_eos = false, .max_sample_tokens = limit, .long_sample = "split"});
+        make(text_record(kLong),
+             {.append_eos = false, .max_sample_tokens = limit, .long_sample = "split"});
     size_t targets = 0;
     for (const Sample& sample : made.samples) {
       EXPECT_GE(sample.size(), 2);
@@ -103,7 +106,8 @@ TEST(SampleMaker, NothingToTrainIsABadRecord) {
   EXPECT_THAT(reason(text_record("")), testing::HasSubstr("too short"));
   EXPECT_THAT(reason(text_record("x")), testing::HasSubstr("too short"));
   EXPECT_THAT(reason({.messages = {{"user", ""}}}), testing::HasSubstr("nothing to train is left"));
-  EXPECT_THAT(reason({.messages = {{"user", kLong}, {"assistant", "a"}}}), testing::HasSubstr("nothing to train is left"));
+  EXPECT_THAT(reason({.messages = {{"user", kLong}, {"assistant", "a"}}}),
+              testing::HasSubstr("nothing to train is left"));
   try {
     make({.messages = {{"user", "a"}}}, {});
     FAIL() << "a conversation without an answer was taken";

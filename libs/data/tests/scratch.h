@@ -48,10 +48,11 @@ inline TextIterator texts_of(std::vector<std::string> texts) {
 
 /// 300 entries, merges of English words, ChatML's tokens.
 inline const Tokenizer& small_tokenizer() {
-  static const Tokenizer tokenizer(train_bpe(
-      texts_of({"the cat sat on the mat and the dog sat on the log", "what is a potato? a plant and its root",
-                "user assistant system the the the cat\n\ncat\n\ndog dog\n\n"}),
-      {.vocab_size = 300, .min_frequency = 1}));
+  static const Tokenizer tokenizer(
+      train_bpe(texts_of({"the cat sat on the mat and the dog sat on the log",
+                          "what is a potato? a plant and its root",
+                          "user assistant system the the the cat\n\ncat\n\ndog dog\n\n"}),
+                {.vocab_size = 300, .min_frequency = 1}));
   return tokenizer;
 }
 

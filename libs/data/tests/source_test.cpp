@@ -30,12 +30,16 @@ std::vector<std::string> texts_in(const Source& source) {
 
 TEST(JsonlSource, ReadsMessagesAndTexts) {
   const ScratchDir dir;
-  const auto source = open_file_source({.path = dir.write("a.jsonl",
-      "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": "
-      "[{\"type\": \"text\", \"text\": \"a\"}, {\"type\": \"text\", \"text\": \"b\"}]}], \"extra\": 1}\r\n"
-      "\n  \n{\"text\": \"caf\\u00e9\"}")});
+  const auto source =
+      open_file_source({.path = dir.write("a.jsonl",
+                                          "{\"messages\": [{\"role\": \"user\", \"content\": "
+                                          "\"hi\"}, {\"role\": \"assistant\", \"content\": "
+                                          "[{\"type\": \"text\", \"text\": \"a\"}, {\"type\": "
+                                          "\"text\", \"text\": \"b\"}]}], \"extra\": 1}\r\n"
+                                          "\n  \n{\"text\": \"caf\\u00e9\"}")});
   ASSERT_EQ(source->size(), 2);
-  EXPECT_THAT(source->read(0).messages, ElementsAre(Message{"user", "hi"}, Message{"assistant", "ab"}));
+  EXPECT_THAT(source->read(0).messages,
+              ElementsAre(Message{"user", "hi"}, Message{"assistant", "ab"}));
   EXPECT_EQ(source->read(1).text, "caf\u00e9");
   EXPECT_EQ(source->where(1), dir.path() + "/a.jsonl:4");
 }
@@ -55,8 +59,10 @@ TEST(JsonlSource, NamesFileLineAndReasonOfBadRecords) {
       {"{\"messages\": [{\"role\": 1, \"content\": \"a\"}]}", "messages[0].role is not a string"},
       {"{\"messages\": [{\"role\": \"\", \"content\": \"a\"}]}", "messages[0].role is empty"},
       {"{\"messages\": [{\"role\": \"user\"}]}", "messages[0] has no \"content\""},
-      {"{\"messages\": [{\"role\": \"user\", \"content\": null}]}", "messages[0].content is neither"},
-      {"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}", "messages[0].content has a part"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": null}]}",
+       "messages[0].content is neither"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}",
+       "messages[0].content has a part"},
       {"{\"text\": \"\xFF\"}", "not JSON: "},
       {"{\"text\": \"\\ud800\"}", "not JSON: "},
       {std::string("{\"text\": \"a\0\"}", 13), "not JSON: "},
@@ -68,7 +74,9 @@ TEST(JsonlSource, NamesFileLineAndReasonOfBadRecords) {
   const auto source = open_file_source({.path = dir.write("bad.jsonl", file)});
   ASSERT_EQ(source->size(), static_cast<int64_t>(cases.size()));
   for (size_t i = 0; i < cases.size(); ++i) {
-    EXPECT_THAT(bad_reason(*source, i), HasSubstr(dir.path() + "/bad.jsonl:" + std::to_string(i + 1) + ": ")) << i;
+    EXPECT_THAT(bad_reason(*source, i),
+                HasSubstr(dir.path() + "/bad.jsonl:" + std::to_string(i + 1) + ": "))
+        << i;
     EXPECT_THAT(bad_reason(*source, i), HasSubstr(cases[i].second)) << i;
   }
 }
@@ -77,7 +85,8 @@ TEST(JsonlSource, HugeLinesAreBadNotFatal) {
   const ScratchDir dir;
   const std::string huge(3 << 20, 'x');
   const auto source = open_file_source(
-      {.path = dir.write("a.jsonl", "{\"text\": \"" + huge + "\"}\n{\"text\": \"b\"}\n"), .max_record_bytes = 1 << 20});
+      {.path = dir.write("a.jsonl", "{\"text\": \"" + huge + "\"}\n{\"text\": \"b\"}\n"),
+       .max_record_bytes = 1 << 20});
   EXPECT_THAT(bad_reason(*source, 0), HasSubstr("longer than max_record_bytes"));
   EXPECT_EQ(source->read(1).text, "b");
 }
@@ -85,7 +94,8 @@ TEST(JsonlSource, HugeLinesAreBadNotFatal) {
 TEST(TextSource, LinesAndParagraphs) {
   const ScratchDir dir;
   const std::string file = dir.write("a.txt", "\n one\ntwo \r\n\n \nthree\n\tfour\n\n\n\nfive");
-  EXPECT_THAT(texts_in(*open_file_source({.path = file})), ElementsAre(" one", "two ", "three", "\tfour", "five"));
+  EXPECT_THAT(texts_in(*open_file_source({.path = file})),
+              ElementsAre(" one", "two ", "three", "\tfour", "five"));
   const auto paragraphs = open_file_source({.path = file, .format = "text_paragraphs"});
   EXPECT_THAT(texts_in(*paragraphs), ElementsAre(" one\ntwo ", "three\n\tfour", "five"));
   EXPECT_EQ(paragraphs->where(1), file + ":6");
@@ -94,7 +104,8 @@ TEST(TextSource, LinesAndParagraphs) {
 
 TEST(TextSource, NulIsTextAndBrokenUtf8IsBad) {
   const ScratchDir dir;
-  const auto source = open_file_source({.path = dir.write("a.txt", std::string("a\0b\n\xC3\nc\n", 8))});
+  const auto source =
+      open_file_source({.path = dir.write("a.txt", std::string("a\0b\n\xC3\nc\n", 8))});
   EXPECT_EQ(source->read(0).text, std::string("a\0b", 3));
   EXPECT_THAT(bad_reason(*source, 1), HasSubstr("a.txt:2: not UTF-8 at byte 0"));
   EXPECT_EQ(source->read(2).text, "c");
@@ -103,7 +114,8 @@ TEST(TextSource, NulIsTextAndBrokenUtf8IsBad) {
 // Lines longer than the index's read buffer, and line breaks at its edges.
 TEST(TextSource, LinesAcrossReadBuffers) {
   const ScratchDir dir;
-  const std::vector<std::string> lines = {std::string((1 << 20) - 1, 'a'), std::string(1 << 20, 'b'), "c",
+  const std::vector<std::string> lines = {std::string((1 << 20) - 1, 'a'),
+                                          std::string(1 << 20, 'b'), "c",
                                           std::string((2 << 20) + 3, 'd')};
   std::string file;
   for (const std::string& line : lines) file += line + "\n";
@@ -120,7 +132,8 @@ TEST(FileSource, DirectoriesAndGlobsAreSorted) {
   const auto all = open_file_source({.path = dir.path()});
   EXPECT_THAT(texts_in(*all), ElementsAre("a1", "b1", "b2", "d1"));
   EXPECT_EQ(all->where(2), dir.path() + "/b.txt:2");
-  EXPECT_THAT(texts_in(*open_file_source({.path = dir.path() + "/[bd].*"})), ElementsAre("b1", "b2", "d1"));
+  EXPECT_THAT(texts_in(*open_file_source({.path = dir.path() + "/[bd].*"})),
+              ElementsAre("b1", "b2", "d1"));
   EXPECT_THROW(all->read(4), Error);
 }
 

@@ -52,13 +52,15 @@ void chat(const ChatTemplate& chat_template, const std::string& talks, std::ofst
   for (std::string line; std::getline(in, line);) {
     std::vector<Message> messages;
     for (const auto& message : nlohmann::json::parse(line)) {
-      messages.push_back({message.at("role").get<std::string>(), message.at("content").get<std::string>()});
+      messages.push_back(
+          {message.at("role").get<std::string>(), message.at("content").get<std::string>()});
     }
     write_ids(out, chat_template.render(messages).ids);
   }
 }
 
-void train(const std::string& style, int64_t vocab_size, const std::string& texts, std::ofstream& out) {
+void train(const std::string& style, int64_t vocab_size, const std::string& texts,
+           std::ofstream& out) {
   std::ifstream in = open_in(texts);
   const TextIterator next = [&]() -> std::optional<std::string> {
     std::string line;
@@ -70,7 +72,8 @@ void train(const std::string& style, int64_t vocab_size, const std::string& text
 
 int run(const std::vector<std::string>& args) {
   const size_t expected = args.empty() ? 0 : args[0] == "chat" || args[0] == "train" ? 5 : 4;
-  VEOMNI_CHECK_CONFIG(args.size() == expected && expected > 0, "usage: see the head of tokenize_lines.cpp");
+  VEOMNI_CHECK_CONFIG(args.size() == expected && expected > 0,
+                      "usage: see the head of tokenize_lines.cpp");
   std::ofstream out(args.back(), std::ios::binary);
   VEOMNI_CHECK_CONFIG(out.good(), args.back(), ": cannot be written");
   if (args[0] == "encode") {

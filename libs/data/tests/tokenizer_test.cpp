@@ -50,7 +50,8 @@ TEST(Tokenizer, IgnoreMergesTakesWholeWords) {
 
 TEST(Tokenizer, AddedTokensLongestFirstAndTheirFlags) {
   io::TokenizerSpec spec = spec_with({});
-  spec.added_tokens = {added(300, "<a>"), added(301, "<a><b>"), added(302, "[m]"), added(303, "word")};
+  spec.added_tokens = {added(300, "<a>"), added(301, "<a><b>"), added(302, "[m]"),
+                       added(303, "word")};
   spec.added_tokens[2].lstrip = spec.added_tokens[2].rstrip = true;
   spec.added_tokens[3].single_word = true;
   const Tokenizer tokenizer(spec);
@@ -68,7 +69,8 @@ TEST(Tokenizer, NormalizedAddedTokensMatchNormalizedText) {
   spec.added_tokens[0].normalized = true;
   const Tokenizer tokenizer(spec);
   EXPECT_THAT(tokenizer.encode("\u00e9"), ElementsAre(300));
-  EXPECT_THAT(tokenizer.encode("e\u0301"), ElementsAre(301));  // matched in the raw text, before NFC
+  EXPECT_THAT(tokenizer.encode("e\u0301"),
+              ElementsAre(301));  // matched in the raw text, before NFC
 }
 
 TEST(Tokenizer, PrefixSpaceAndEnds) {
@@ -103,15 +105,18 @@ TEST(Tokenizer, UnknownBytes) {
 TEST(Tokenizer, DecodeRoundTripsAnyValidText) {
   const Tokenizer& tokenizer = small_tokenizer();
   for (const std::string& text : {std::string("the cat\r\n\tsat"), std::string("a\0b", 3),
-                                  std::string("\u4e2d\u6587 \U0001F469\u200D\U0001F680"), std::string(10000, 'x'),
-                                  std::string(5000, ' ')}) {
+                                  std::string("\u4e2d\u6587 \U0001F469\u200D\U0001F680"),
+                                  std::string(10000, 'x'), std::string(5000, ' ')}) {
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
   }
 }
 
 TEST(Tokenizer, InvalidUtf8BecomesReplacementCharacters) {
   const Tokenizer& tokenizer = small_tokenizer();
-  EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\xFF\xC3" "b")), "a\uFFFD\uFFFD" "b");
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\xFF\xC3"
+                                              "b")),
+            "a\uFFFD\uFFFD"
+            "b");
 }
 
 TEST(Tokenizer, DecodeSkipsSpecialAndUnknownIds) {
@@ -162,11 +167,13 @@ TEST(Tokenizer, RefusesWhatIsNotByteLevel) {
 TEST(Tokenizer, DigitsAndSplitSteps) {
   using Kind = io::PreTokenizerStep::Kind;
   io::TokenizerSpec spec = spec_with({{"1", "2"}, {"x", "y"}});
-  spec.pre_tokenizers = {{.kind = Kind::kDigits, .individual_digits = true}, {.kind = Kind::kByteLevel}};
+  spec.pre_tokenizers = {{.kind = Kind::kDigits, .individual_digits = true},
+                         {.kind = Kind::kByteLevel}};
   EXPECT_THAT(Tokenizer(spec).encode("xy12"), ElementsAre(257, '1', '2'));
   spec.pre_tokenizers[0].individual_digits = false;
   EXPECT_THAT(Tokenizer(spec).encode("xy12"), ElementsAre(257, 256));
-  spec.pre_tokenizers[0] = {.kind = Kind::kSplit, .pattern = "-", .behavior = io::PreTokenizerStep::Behavior::kRemoved};
+  spec.pre_tokenizers[0] = {
+      .kind = Kind::kSplit, .pattern = "-", .behavior = io::PreTokenizerStep::Behavior::kRemoved};
   EXPECT_THAT(Tokenizer(spec).encode("-x-y-"), ElementsAre('x', 'y'));
   spec.pre_tokenizers[0].invert = true;
   EXPECT_THAT(Tokenizer(spec).encode("-x-y-"), ElementsAre('-', '-', '-'));
@@ -193,7 +200,8 @@ TEST(Tokenizer, SpecialIdsFromTheFilesBesideIt) {
 TEST(Tokenizer, ManyThreadsShareOne) {
   const Tokenizer& tokenizer = small_tokenizer();
   std::vector<std::string> texts;
-  for (int i = 0; i < 2000; ++i) texts.push_back("the cat " + std::to_string(i * 7919) + " sat on mat" + std::to_string(i));
+  for (int i = 0; i < 2000; ++i)
+    texts.push_back("the cat " + std::to_string(i * 7919) + " sat on mat" + std::to_string(i));
   std::vector<std::vector<int32_t>> expected;
   const Tokenizer fresh(tokenizer.spec());
   for (const std::string& text : texts) expected.push_back(fresh.encode(text));
@@ -201,7 +209,8 @@ TEST(Tokenizer, ManyThreadsShareOne) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
-      for (size_t i = 0; i < texts.size(); ++i) wrong[t] += tokenizer.encode(texts[i]) != expected[i];
+      for (size_t i = 0; i < texts.size(); ++i)
+        wrong[t] += tokenizer.encode(texts[i]) != expected[i];
     });
   }
   for (std::thread& thread : threads) thread.join();

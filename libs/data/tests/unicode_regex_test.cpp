@@ -13,7 +13,8 @@ namespace veomni::data {
 namespace {
 std::vector<std::string> matches(const std::string& pattern, const std::string& text) {
   std::vector<std::string> found;
-  Regex(pattern).for_each_match(text, [&](size_t begin, size_t end) { found.push_back(text.substr(begin, end - begin)); });
+  Regex(pattern).for_each_match(
+      text, [&](size_t begin, size_t end) { found.push_back(text.substr(begin, end - begin)); });
   return found;
 }
 }  // namespace

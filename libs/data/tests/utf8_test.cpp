@@ -13,17 +13,24 @@ TEST(Utf8, KeepsWellFormedText) {
 
 // Unicode 15, table 3-11: one replacement for each maximal ill-formed part.
 TEST(Utf8, ReplacesMaximalIllFormedParts) {
-  EXPECT_EQ(to_valid_utf8("a\xF1\x80\x80\xE1\x80\xC2" "b\x80" "c\x80\xBF" "d"),
-            "a\uFFFD\uFFFD\uFFFD" "b\uFFFD" "c\uFFFD\uFFFD" "d");
-  EXPECT_EQ(to_valid_utf8("\xC0\xAF"), "\uFFFD\uFFFD");              // overlong
-  EXPECT_EQ(to_valid_utf8("\xED\xA0\x80"), "\uFFFD\uFFFD\uFFFD");    // a surrogate
+  EXPECT_EQ(to_valid_utf8("a\xF1\x80\x80\xE1\x80\xC2"
+                          "b\x80"
+                          "c\x80\xBF"
+                          "d"),
+            "a\uFFFD\uFFFD\uFFFD"
+            "b\uFFFD"
+            "c\uFFFD\uFFFD"
+            "d");
+  EXPECT_EQ(to_valid_utf8("\xC0\xAF"), "\uFFFD\uFFFD");                      // overlong
+  EXPECT_EQ(to_valid_utf8("\xED\xA0\x80"), "\uFFFD\uFFFD\uFFFD");            // a surrogate
   EXPECT_EQ(to_valid_utf8("\xF4\x90\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD");  // above U+10FFFF
-  EXPECT_EQ(to_valid_utf8("x\xE2\x82"), "x\uFFFD");                  // cut off
+  EXPECT_EQ(to_valid_utf8("x\xE2\x82"), "x\uFFFD");                          // cut off
   EXPECT_EQ(first_invalid_utf8("ab\xFF"), 2u);
 }
 
 TEST(Utf8, CodePointsRoundTrip) {
-  for (const char32_t code : {U'\0', U'\x7F', U'\x80', U'\u07FF', U'\u0800', U'\uFFFD', U'\U00010000', U'\U0010FFFF'}) {
+  for (const char32_t code :
+       {U'\0', U'\x7F', U'\x80', U'\u07FF', U'\u0800', U'\uFFFD', U'\U00010000', U'\U0010FFFF'}) {
     std::string text;
     append_utf8(text, code);
     size_t at = 0;

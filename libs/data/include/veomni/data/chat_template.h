@@ -32,14 +32,16 @@ class ChatTemplate {
   /// The conversation as text.
   virtual std::string text(std::span<const Message> messages, bool add_generation_prompt) const = 0;
   /// @param add_generation_prompt  end with the header of an assistant turn that is to be generated
-  virtual Rendered render(std::span<const Message> messages, bool add_generation_prompt = false) const = 0;
+  virtual Rendered render(std::span<const Message> messages,
+                          bool add_generation_prompt = false) const = 0;
   /// Ids that end an assistant turn; generation stops at them.
   virtual std::vector<int32_t> stop_ids() const = 0;
 };
 
 /// qwen   `<|im_start|>role\ncontent<|im_end|>\n` a message, no default system prompt, no thinking
-///        block: ids equal transformers' apply_chat_template for such messages. Trained: the
-///        assistant's content and its `<|im_end|>`; not the header and not the newline after
+///        block: the ids of encoding text() as a whole, which is what apply_chat_template of the
+///        Qwen2.5 and Qwen3-Instruct models gives for a conversation with a system message. Trained:
+///        the assistant's content and its `<|im_end|>`; not the header and not the newline after
 ///        `<|im_end|>`, which a generation never reaches. A token that joins the header's newline
 ///        with a newline the content starts with is not trained.
 /// plain  `content\n` a message, each encoded on its own; trained: the assistant's content and its
@@ -50,7 +52,8 @@ void register_chat_templates(Registry<ChatTemplate, const Tokenizer&>& registry)
 
 /// @throws ConfigError for an unknown name (known ones listed) or a tokenizer that lacks a token the
 ///         template needs.
-std::unique_ptr<ChatTemplate> make_chat_template(const std::string& name, const Tokenizer& tokenizer);
+std::unique_ptr<ChatTemplate> make_chat_template(const std::string& name,
+                                                 const Tokenizer& tokenizer);
 std::vector<std::string> chat_template_names();
 
 }  // namespace veomni::data

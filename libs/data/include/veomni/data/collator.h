@@ -13,14 +13,14 @@ namespace veomni::data {
 
 /// One packed row of T tokens, N samples after one another. All tensors are on the CPU.
 struct Batch {
-  torch::Tensor input_ids_T;     ///< int64
-  torch::Tensor labels_T;        ///< int64, shifted: the target of position t, -100 where there is none
-  torch::Tensor position_ids_T;  ///< int64, from 0 in every sample
+  torch::Tensor input_ids_T;  ///< int64
+  torch::Tensor labels_T;  ///< int64, shifted: the target of position t, -100 where there is none
+  torch::Tensor position_ids_T;     ///< int64, from 0 in every sample
   std::vector<int32_t> cu_seqlens;  ///< N + 1 entries, 0 first, T last
   int32_t max_seqlen = 0;
-  int64_t num_loss_tokens = 0;  ///< labels that are not -100
-  std::vector<uint64_t> sample_ids;        ///< N
-  std::vector<int32_t> source_of_sample;   ///< N
+  int64_t num_loss_tokens = 0;                  ///< labels that are not -100
+  std::vector<uint64_t> sample_ids;             ///< N
+  std::vector<int32_t> source_of_sample;        ///< N
   std::vector<int64_t> target_bytes_of_sample;  ///< N, Sample::target_bytes
 
   int64_t num_tokens() const { return cu_seqlens.back(); }

@@ -17,11 +17,11 @@ struct SourceOptions {
   std::string format = "auto";
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, SourceOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, SourceOptions& o) {
   v("name", o.name, "its name in metrics and messages; default: the path");
   v("path", o.path, "a file, a directory or a glob");
-  v("weight", o.weight, "share of the samples drawn from it, relative to the other sources", at_least(0.0));
+  v("weight", o.weight, "share of the records drawn from it, relative to the other sources",
+    at_least(0.0));
   v("format", o.format, "how its files are read; auto goes by the file's name",
     one_of({"auto", "jsonl", "text_lines", "text_paragraphs"}));
 }
@@ -40,22 +40,24 @@ struct DataOptions {
   int64_t prefetch = 2;
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, DataOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, DataOptions& o) {
   v("sources", o.sources, "where records come from, mixed by weight");
-  v("tokenizer", o.tokenizer, "a tokenizer.json or a directory with one; default: the model's directory");
+  v("tokenizer", o.tokenizer,
+    "a tokenizer.json or a directory with one; default: the model's directory");
   v("template", o.chat_template, "how a conversation is written: qwen, plain");
   v("append_eos", o.append_eos, "end a plain text with the tokenizer's end token, if it has one");
   v("shuffle", o.shuffle, "a new order of the records in every epoch");
   v("on_bad_record", o.on_bad_record, "count and name a record that cannot be used, or stop",
     one_of({"skip", "fail"}));
-  v("max_sample_tokens", o.max_sample_tokens, "longest sample in tokens; 0: train.micro_batch_tokens", at_least(0));
+  v("max_sample_tokens", o.max_sample_tokens,
+    "longest sample in tokens; 0: train.micro_batch_tokens", at_least(0));
   v("long_sample", o.long_sample,
-    "what happens to a longer one: cut at the right, cut plain text into several (conversations are cut at the "
-    "right), or left out",
+    "what becomes of a longer one: cut at the right, cut into several (plain text; conversations "
+    "are cut at the right), or left out",
     one_of({"truncate", "split", "skip"}));
   v("max_record_bytes", o.max_record_bytes, "a longer record is bad", at_least(1));
-  v("open_bins", o.open_bins, "micro-batches that are filled at the same time while packing", at_least(1));
+  v("open_bins", o.open_bins, "micro-batches that are filled at the same time while packing",
+    at_least(1));
   v("prefetch", o.prefetch, "steps prepared ahead by a thread; 0: none, no thread", at_least(0));
 }
 

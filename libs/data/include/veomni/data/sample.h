@@ -9,9 +9,9 @@ namespace veomni::data {
 
 /// Where a sample comes from: enough to make it again.
 struct SampleRef {
-  int32_t source = 0;   ///< index into DataOptions::sources
-  int64_t record = 0;   ///< index into the source
-  int32_t chunk = 0;    ///< which part of a text that was split
+  int32_t source = 0;  ///< index into DataOptions::sources
+  int64_t record = 0;  ///< index into the source
+  int32_t chunk = 0;   ///< which part of a text that was split
   bool operator==(const SampleRef&) const = default;
 };
 

@@ -17,7 +17,8 @@ namespace veomni::data {
 /// Ids with a role, taken from the files beside tokenizer.json.
 struct SpecialIds {
   std::optional<int32_t> bos, eos, pad;
-  std::vector<int32_t> stop;  ///< ids that end a generation: eos and generation_config's eos_token_id
+  std::vector<int32_t>
+      stop;  ///< ids that end a generation: eos and generation_config's eos_token_id
 };
 
 /// Ids and how far each reaches.
