@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -20,6 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+const nn::ParamOptions kMeta{torch::kMeta, torch::kBFloat16};
+
 class Net : public nn::Module {
  public:
   Net() : mlp_(5, 7, nn::Init::normal(0.5), kMeta), norm_(3, 1e-6, kMeta) {
@@ -29,7 +32,6 @@ class Net : public nn::Module {
   }
 
  private:
-  static constexpr nn::ParamOptions kMeta{torch::kMeta, torch::kBFloat16};
   nn::GatedMlp mlp_;
   nn::RmsNorm norm_;   // 3 rows: fewer than 4 ranks
 };

@@ -8,7 +8,8 @@
 
 namespace veomni {
 
-/// The entry of `known` nearest to `name` (Levenshtein distance at most a third of its length, at least 1), or "".
+/// The entry of `known` nearest to `name`, at most a third of its length (at least 1) edits away, or "". A swap of two
+/// neighbours is one edit.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known);
 
 /// "a, b, c"

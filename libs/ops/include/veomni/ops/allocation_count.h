@@ -32,13 +32,16 @@ class AllocationCounter {
   AllocationCounter& operator=(const AllocationCounter&) = delete;
 
   /// Everything but what ATen's CPU kernels took for themselves. Equal on CPU and meta for the ops of this library.
+  /// Autograd's own sums of a tensor's gradients are live while they live, but not in total_bytes: whether such a sum
+  /// reuses a summand depends on the device.
   AllocationStats stats(c10::DeviceType device) const;
   /// Taken inside AtenScope: temporaries of ATen's CPU kernels, which do not exist on meta.
   AllocationStats aten_stats(c10::DeviceType device) const;
   void reset();
 
+  struct Window;   ///< what one counter has seen; opaque
+
  private:
-  struct Window;
   Window* window_;
 };
 

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The kernels that have a faster form with AVX512-BF16, and when it applies.
+#pragma once
+
+#include "kernels/args.h"
+
+namespace veomni::ops::kernels {
+
+namespace avx512_bf16 {
+void run(const MatMul& args);
+void run(const AttentionForward& args);
+void run(const AttentionBackward& args);
+}  // namespace avx512_bf16
+
+inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
+/// Pairs of values need even widths; softcap is left to the generic kernel.
+inline bool has_bf16_form(DType dtype, const AttentionShape& s) {
+  return dtype == DType::kBFloat16 && s.k_width % 2 == 0 && s.v_width % 2 == 0 && s.softcap == 0;
+}
+inline bool has_bf16_form(const AttentionForward& a) { return has_bf16_form(a.dtype, a.shape); }
+inline bool has_bf16_form(const AttentionBackward& a) { return has_bf16_form(a.dtype, a.shape); }
+
+}  // namespace veomni::ops::kernels

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "kernels/kernel_list.h"
+#include "kernels/number.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+namespace {
+
+template <typename T>
+void cross_entropy(const CrossEntropy& a) {
+  using A = Acc<T>;
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    T* logits = static_cast<T*>(a.logits) + i * a.width;
+    A top = wide(logits[0]);
+    for (int64_t j = 1; j < a.width; ++j) {
+      const A v = wide(logits[j]);
+      top = v > top ? v : top;
+    }
+    A sum = 0;
+    for (int64_t j = 0; j < a.width; ++j) sum += std::exp(wide(logits[j]) - top);
+    static_cast<A*>(a.loss)[i] = std::log(sum) + top - wide(logits[a.label[i]]);
+    if (!a.gradient) continue;
+    const A scale = A(a.scale) / sum;
+    const A at_label = std::exp(wide(logits[a.label[i]]) - top) * scale - A(a.scale);
+    for (int64_t j = 0; j < a.width; ++j) logits[j] = narrow<T>(std::exp(wide(logits[j]) - top) * scale);
+    logits[a.label[i]] = narrow<T>(at_label);
+  }
+}
+
+template <typename A>
+void scaled_sum(const ScaledSum& a) {
+  double sum = 0;
+  for (int64_t i = 0; i < a.count; ++i) sum += static_cast<const A*>(a.x)[i];
+  *static_cast<A*>(a.out) = A(a.scale * sum);
+}
+
+}  // namespace
+
+void run(const CrossEntropy& a) { for_type(a.dtype, [&](auto t) { cross_entropy<decltype(t)>(a); }); }
+void run(const ScaledSum& a) { for_type(a.dtype, [&](auto t) { scaled_sum<Acc<decltype(t)>>(a); }); }
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL

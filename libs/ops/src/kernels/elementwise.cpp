@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "kernels/kernel_list.h"
+#include "kernels/number.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+namespace {
+
+template <typename A> inline A sigmoid(A x) { return A(1) / (A(1) + std::exp(-x)); }
+
+template <typename T>
+void add_bias(const AddBias& a) {
+  const T* bias = static_cast<const T*>(a.bias);
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    T* out = static_cast<T*>(a.out) + i * a.width;
+    for (int64_t j = 0; j < a.width; ++j) out[j] = narrow<T>(wide(out[j]) + wide(bias[j]));
+  }
+}
+
+template <typename T>
+void swiglu_forward(const SwigluForward& a) {
+  using A = Acc<T>;
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const T* gate = static_cast<const T*>(a.gate_up) + i * 2 * a.width;
+    const T* up = gate + a.width;
+    T* out = static_cast<T*>(a.out) + i * a.width;
+    for (int64_t j = 0; j < a.width; ++j) {
+      const A g = wide(gate[j]);
+      out[j] = narrow<T>(g * sigmoid(g) * wide(up[j]));
+    }
+  }
+}
+
+template <typename T>
+void swiglu_backward(const SwigluBackward& a) {
+  using A = Acc<T>;
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const T* gate = static_cast<const T*>(a.gate_up) + i * 2 * a.width;
+    const T* up = gate + a.width;
+    const T* dout = static_cast<const T*>(a.dout) + i * a.width;
+    T* dgate = static_cast<T*>(a.dgate_up) + i * 2 * a.width;
+    T* dup = dgate + a.width;
+    for (int64_t j = 0; j < a.width; ++j) {
+      const A g = wide(gate[j]), d = wide(dout[j]), s = sigmoid(g);
+      dgate[j] = narrow<T>(d * wide(up[j]) * s * (A(1) + g * (A(1) - s)));
+      dup[j] = narrow<T>(d * g * s);
+    }
+  }
+}
+
+template <Activation kind, typename A> inline A value(A x) {
+  if constexpr (kind == Activation::kSilu) {
+    return x * sigmoid(x);
+  } else if constexpr (kind == Activation::kGelu) {
+    return A(0.5) * x * (A(1) + std::erf(x * A(M_SQRT1_2)));
+  } else {
+    const A inner = A(M_SQRT2 * M_2_SQRTPI * 0.5) * (x + A(0.044715) * x * x * x);
+    return A(0.5) * x * (A(1) + std::tanh(inner));
+  }
+}
+
+template <Activation kind, typename A> inline A slope(A x) {
+  if constexpr (kind == Activation::kSilu) {
+    const A s = sigmoid(x);
+    return s * (A(1) + x * (A(1) - s));
+  } else if constexpr (kind == Activation::kGelu) {
+    const A cdf = A(0.5) * (A(1) + std::erf(x * A(M_SQRT1_2)));
+    return cdf + x * std::exp(A(-0.5) * x * x) * A(M_2_SQRTPI * M_SQRT1_2 * 0.5);
+  } else {
+    const A beta = A(M_SQRT2 * M_2_SQRTPI * 0.5);
+    const A t = std::tanh(beta * (x + A(0.044715) * x * x * x));
+    return A(0.5) * (A(1) + t) + A(0.5) * x * (A(1) - t * t) * beta * (A(1) + A(3 * 0.044715) * x * x);
+  }
+}
+
+template <typename T, Activation kind>
+void activation_forward(const ActivationForward& a) {
+  const T* x = static_cast<const T*>(a.x);
+  T* out = static_cast<T*>(a.out);
+#pragma omp parallel for simd schedule(static) if (a.count > kParallelGrain)
+  for (int64_t i = 0; i < a.count; ++i) out[i] = narrow<T>(value<kind>(wide(x[i])));
+}
+
+template <typename T, Activation kind>
+void activation_backward(const ActivationBackward& a) {
+  const T* x = static_cast<const T*>(a.x);
+  const T* dout = static_cast<const T*>(a.dout);
+  T* dx = static_cast<T*>(a.dx);
+#pragma omp parallel for simd schedule(static) if (a.count > kParallelGrain)
+  for (int64_t i = 0; i < a.count; ++i) dx[i] = narrow<T>(wide(dout[i]) * slope<kind>(wide(x[i])));
+}
+
+template <typename A>
+void rope_angles(const RopeAngles& a) {
+  A* cos = static_cast<A*>(a.cos);
+  A* sin = static_cast<A*>(a.sin);
+#pragma omp parallel for schedule(static) if (a.tokens * a.freqs > kParallelGrain / 8)
+  for (int64_t t = 0; t < a.tokens; ++t) {
+    for (int64_t r = 0; r < a.freqs; ++r) {
+      const A angle = A(a.position[t]) * A(a.inv_freq[r]);
+      cos[t * a.freqs + r] = std::cos(angle) * A(a.scaling);
+      sin[t * a.freqs + r] = std::sin(angle) * A(a.scaling);
+    }
+  }
+}
+
+template <typename T>
+void rope_rotate(const RopeRotate& a) {
+  using A = Acc<T>;
+  const A sign = a.inverse ? A(-1) : A(1);
+#pragma omp parallel for schedule(static) if (a.tokens * a.heads * a.width > kParallelGrain)
+  for (int64_t t = 0; t < a.tokens; ++t) {
+    const A* cos = static_cast<const A*>(a.cos) + t * a.half;
+    const A* sin = static_cast<const A*>(a.sin) + t * a.half;
+    for (int64_t h = 0; h < a.heads; ++h) {
+      const T* x = static_cast<const T*>(a.x) + (t * a.heads + h) * a.width;
+      T* out = static_cast<T*>(a.out) + (t * a.heads + h) * a.width;
+      for (int64_t r = 0; r < a.half; ++r) {
+        const A first = wide(x[r]), second = wide(x[r + a.half]), s = sign * sin[r];
+        out[r] = narrow<T>(first * cos[r] - second * s);
+        out[r + a.half] = narrow<T>(second * cos[r] + first * s);
+      }
+      for (int64_t r = 2 * a.half; r < a.width; ++r) out[r] = x[r];
+    }
+  }
+}
+
+template <typename Run>
+void for_activation(Activation kind, Run run_kind) {
+  switch (kind) {
+    case Activation::kSilu: return run_kind.template operator()<Activation::kSilu>();
+    case Activation::kGelu: return run_kind.template operator()<Activation::kGelu>();
+    case Activation::kGeluTanh: return run_kind.template operator()<Activation::kGeluTanh>();
+  }
+}
+
+}  // namespace
+
+void run(const AddBias& a) { for_type(a.dtype, [&](auto t) { add_bias<decltype(t)>(a); }); }
+void run(const SwigluForward& a) { for_type(a.dtype, [&](auto t) { swiglu_forward<decltype(t)>(a); }); }
+void run(const SwigluBackward& a) { for_type(a.dtype, [&](auto t) { swiglu_backward<decltype(t)>(a); }); }
+void run(const ActivationForward& a) {
+  for_type(a.dtype, [&](auto t) {
+    for_activation(a.kind, [&]<Activation kind>() { activation_forward<decltype(t), kind>(a); });
+  });
+}
+void run(const ActivationBackward& a) {
+  for_type(a.dtype, [&](auto t) {
+    for_activation(a.kind, [&]<Activation kind>() { activation_backward<decltype(t), kind>(a); });
+  });
+}
+void run(const RopeAngles& a) { for_type(a.dtype, [&](auto t) { rope_angles<Acc<decltype(t)>>(a); }); }
+void run(const RopeRotate& a) { for_type(a.dtype, [&](auto t) { rope_rotate<decltype(t)>(a); }); }
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL

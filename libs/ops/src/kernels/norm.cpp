@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "kernels/kernel_list.h"
+#include "kernels/number.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+namespace {
+
+/// Rows of reduction block b out of `blocks`.
+inline int64_t block_begin(int64_t b, int64_t blocks, int64_t rows) { return b * rows / blocks; }
+
+/// out[c] = Σ_b partial[b, c]
+template <typename A>
+void sum_blocks(const A* partial, int64_t blocks, int64_t stride, int64_t width, A* out) {
+  for (int64_t c = 0; c < width; ++c) out[c] = 0;
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t c = 0; c < width; ++c) out[c] += partial[b * stride + c];
+  }
+}
+
+template <typename T>
+void rms_forward(const RmsNormForward& a) {
+  using A = Acc<T>;
+  const T* weight = static_cast<const T*>(a.weight);
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const T* x = static_cast<const T*>(a.x) + i * a.width;
+    T* out = static_cast<T*>(a.out) + i * a.width;
+    A sum = 0;
+    for (int64_t j = 0; j < a.width; ++j) sum += wide(x[j]) * wide(x[j]);
+    const A rstd = A(1) / std::sqrt(sum / A(a.width) + A(a.eps));
+    static_cast<A*>(a.rstd)[i] = rstd;
+    for (int64_t j = 0; j < a.width; ++j) out[j] = narrow<T>(wide(weight[j]) * rounded<T>(wide(x[j]) * rstd));
+  }
+}
+
+template <typename T>
+void rms_backward_row(const RmsNormBackward& a, int64_t i, Acc<T>* dweight) {
+  using A = Acc<T>;
+  const T* weight = static_cast<const T*>(a.weight);
+  const T* x = static_cast<const T*>(a.x) + i * a.width;
+  const T* dout = static_cast<const T*>(a.dout) + i * a.width;
+  const A rstd = static_cast<const A*>(a.rstd)[i];
+  if (dweight) {
+    for (int64_t j = 0; j < a.width; ++j) dweight[j] += wide(dout[j]) * rounded<T>(wide(x[j]) * rstd);
+  }
+  if (!a.dx) return;
+  A dot = 0;
+  for (int64_t j = 0; j < a.width; ++j) dot += wide(dout[j]) * wide(weight[j]) * wide(x[j]);
+  const A correction = dot * rstd * rstd * rstd / A(a.width);
+  T* dx = static_cast<T*>(a.dx) + i * a.width;
+  for (int64_t j = 0; j < a.width; ++j) {
+    dx[j] = narrow<T>(wide(dout[j]) * wide(weight[j]) * rstd - wide(x[j]) * correction);
+  }
+}
+
+template <typename T>
+void rms_backward(const RmsNormBackward& a) {
+  using A = Acc<T>;
+  const int64_t blocks = min_of(kReductionBlocks, a.rows);
+  A* workspace = static_cast<A*>(a.workspace);
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t b = 0; b < blocks; ++b) {
+    A* dweight = a.dweight ? workspace + b * a.width : nullptr;
+    if (dweight) {
+      for (int64_t j = 0; j < a.width; ++j) dweight[j] = 0;
+    }
+    const int64_t end = block_begin(b + 1, blocks, a.rows);
+    for (int64_t i = block_begin(b, blocks, a.rows); i < end; ++i) rms_backward_row<T>(a, i, dweight);
+  }
+  if (a.dweight) sum_blocks(workspace, blocks, a.width, a.width, static_cast<A*>(a.dweight));
+}
+
+template <typename T>
+void layer_forward(const LayerNormForward& a) {
+  using A = Acc<T>;
+  const T* weight = static_cast<const T*>(a.weight);
+  const T* bias = static_cast<const T*>(a.bias);
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const T* x = static_cast<const T*>(a.x) + i * a.width;
+    T* out = static_cast<T*>(a.out) + i * a.width;
+    A sum = 0, squares = 0;
+    for (int64_t j = 0; j < a.width; ++j) sum += wide(x[j]);
+    const A mean = sum / A(a.width);
+    for (int64_t j = 0; j < a.width; ++j) squares += (wide(x[j]) - mean) * (wide(x[j]) - mean);
+    const A rstd = A(1) / std::sqrt(squares / A(a.width) + A(a.eps));
+    static_cast<A*>(a.mean)[i] = mean;
+    static_cast<A*>(a.rstd)[i] = rstd;
+    for (int64_t j = 0; j < a.width; ++j) {
+      out[j] = narrow<T>((wide(x[j]) - mean) * rstd * wide(weight[j]) + wide(bias[j]));
+    }
+  }
+}
+
+template <typename T>
+void layer_backward_row(const LayerNormBackward& a, int64_t i, Acc<T>* dweight, Acc<T>* dbias) {
+  using A = Acc<T>;
+  const T* weight = static_cast<const T*>(a.weight);
+  const T* x = static_cast<const T*>(a.x) + i * a.width;
+  const T* dout = static_cast<const T*>(a.dout) + i * a.width;
+  const A mean = static_cast<const A*>(a.mean)[i], rstd = static_cast<const A*>(a.rstd)[i];
+  if (dweight) {
+    for (int64_t j = 0; j < a.width; ++j) {
+      dweight[j] += wide(dout[j]) * (wide(x[j]) - mean) * rstd;
+      dbias[j] += wide(dout[j]);
+    }
+  }
+  if (!a.dx) return;
+  A sum = 0, dot = 0;
+  for (int64_t j = 0; j < a.width; ++j) {
+    const A g = wide(dout[j]) * wide(weight[j]);
+    sum += g;
+    dot += g * (wide(x[j]) - mean) * rstd;
+  }
+  sum /= A(a.width);
+  dot /= A(a.width);
+  T* dx = static_cast<T*>(a.dx) + i * a.width;
+  for (int64_t j = 0; j < a.width; ++j) {
+    const A normalised = (wide(x[j]) - mean) * rstd;
+    dx[j] = narrow<T>((wide(dout[j]) * wide(weight[j]) - sum - normalised * dot) * rstd);
+  }
+}
+
+template <typename T>
+void layer_backward(const LayerNormBackward& a) {
+  using A = Acc<T>;
+  const int64_t blocks = min_of(kReductionBlocks, a.rows), stride = 2 * a.width;
+  const bool parameters = a.dweight || a.dbias;
+  A* workspace = static_cast<A*>(a.workspace);
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t b = 0; b < blocks; ++b) {
+    A* dweight = parameters ? workspace + b * stride : nullptr;
+    if (parameters) {
+      for (int64_t j = 0; j < stride; ++j) dweight[j] = 0;
+    }
+    const int64_t end = block_begin(b + 1, blocks, a.rows);
+    for (int64_t i = block_begin(b, blocks, a.rows); i < end; ++i) {
+      layer_backward_row<T>(a, i, dweight, dweight + a.width);
+    }
+  }
+  if (a.dweight) sum_blocks(workspace, blocks, stride, a.width, static_cast<A*>(a.dweight));
+  if (a.dbias) sum_blocks(workspace + a.width, blocks, stride, a.width, static_cast<A*>(a.dbias));
+}
+
+template <typename T>
+void column_sum(const ColumnSum& a) {
+  using A = Acc<T>;
+  const int64_t blocks = min_of(kReductionBlocks, a.rows);
+  A* workspace = static_cast<A*>(a.workspace);
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t b = 0; b < blocks; ++b) {
+    A* sum = workspace + b * a.width;
+    for (int64_t j = 0; j < a.width; ++j) sum[j] = 0;
+    const int64_t end = block_begin(b + 1, blocks, a.rows);
+    for (int64_t i = block_begin(b, blocks, a.rows); i < end; ++i) {
+      const T* x = static_cast<const T*>(a.x) + i * a.width;
+      for (int64_t j = 0; j < a.width; ++j) sum[j] += wide(x[j]);
+    }
+  }
+  sum_blocks(workspace, blocks, a.width, a.width, static_cast<A*>(a.out));
+}
+
+}  // namespace
+
+void run(const RmsNormForward& a) { for_type(a.dtype, [&](auto t) { rms_forward<decltype(t)>(a); }); }
+void run(const RmsNormBackward& a) { for_type(a.dtype, [&](auto t) { rms_backward<decltype(t)>(a); }); }
+void run(const LayerNormForward& a) { for_type(a.dtype, [&](auto t) { layer_forward<decltype(t)>(a); }); }
+void run(const LayerNormBackward& a) { for_type(a.dtype, [&](auto t) { layer_backward<decltype(t)>(a); }); }
+void run(const ColumnSum& a) { for_type(a.dtype, [&](auto t) { column_sum<decltype(t)>(a); }); }
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+/// bfloat16, and the precision each dtype is computed in. Only for files compiled once per level.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/args.h"
+
+#ifndef VEOMNI_LEVEL
+#define VEOMNI_LEVEL portable
+#endif
+
+// Everything is in the level's own namespace: an inline function compiled for AVX-512 must never be the copy that the
+// linker keeps for an older processor.
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+
+struct bf16 {
+  uint16_t bits;
+};
+
+template <typename T> struct AccOf { using type = float; };
+template <> struct AccOf<double> { using type = double; };
+template <typename T> using Acc = typename AccOf<T>::type;
+
+inline float wide(float x) { return x; }
+inline double wide(double x) { return x; }
+inline float wide(bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+
+template <typename T> inline T narrow(Acc<T> x) { return x; }
+template <> inline bf16 narrow<bf16>(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;   // to nearest, ties to even
+  // A NaN keeps its sign and stays quiet; rounding alone could carry it into zero.
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return bf16{static_cast<uint16_t>(nan ? ((bits >> 16) | 0x40u) : rounded)};
+}
+/// x rounded to T and widened again.
+template <typename T> inline Acc<T> rounded(Acc<T> x) { return wide(narrow<T>(x)); }
+
+/// Calls body(T{}) with the C++ type of dtype.
+template <typename Body> inline void for_type(DType dtype, Body body) {
+  switch (dtype) {
+    case DType::kFloat: return body(float{});
+    case DType::kDouble: return body(double{});
+    case DType::kBFloat16: return body(bf16{});
+  }
+}
+
+// Below this many elements a parallel region costs more than it saves.
+inline constexpr int64_t kParallelGrain = 32768;
+
+template <typename A> inline void fill(A* begin, A* end, A value) {
+  for (; begin < end; ++begin) *begin = value;
+}
+
+inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "kernels/args.h"
+#include "kernels/attention_plan.h"
+#include "kernels/matmul_plan.h"
+
+namespace veomni::ops::kernels {
+namespace {
+
+int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
+int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
+
+constexpr int64_t kMaxRows = 240, kMaxColumns = 256, kMaxDepth = 256;
+
+}  // namespace
+
+MatMulPlan plan_matmul(int64_t m, int64_t n, int64_t k, int threads) {
+  MatMulPlan plan;
+  plan.row_blocks = ceil_div(m, kMaxRows);
+  plan.rows = m ? round_up(ceil_div(m, plan.row_blocks), kRowMultiple) : 0;
+  plan.column_blocks = ceil_div(n, kMaxColumns);
+  plan.columns = n ? round_up(ceil_div(n, plan.column_blocks), kColumnMultiple) : 0;
+  plan.row_blocks = m ? ceil_div(m, plan.rows) : 0;
+  plan.column_blocks = n ? ceil_div(n, plan.columns) : 0;
+  plan.depth = std::min(k, kMaxDepth);
+  plan.threads = std::min<int64_t>(threads, plan.tasks());
+  return plan;
+}
+
+int64_t matmul_workspace(int64_t m, int64_t n, int64_t k, int threads) {
+  const MatMulPlan plan = plan_matmul(m, n, k, threads);
+  return plan.threads * plan.workspace_per_thread();
+}
+
+AttentionPlan plan_attention(const AttentionShape& s, int threads) {
+  AttentionPlan plan;
+  plan.padded_k = round_up(s.k_width, kColumnMultiple);
+  plan.padded_v = round_up(s.v_width, kColumnMultiple);
+  int64_t segments_with_work = 0;
+  for (int64_t i = 0; i < s.segments; ++i) {
+    const int64_t queries = s.cu_q[i + 1] - s.cu_q[i], keys = s.cu_k[i + 1] - s.cu_k[i];
+    plan.sum_padded_keys += round_up(keys, kColumnMultiple);
+    plan.max_padded_keys = std::max(plan.max_padded_keys, round_up(keys, kColumnMultiple));
+    segments_with_work += queries > 0 && keys > 0;
+  }
+  plan.threads = threads;
+  const int64_t tasks = segments_with_work * s.kv_heads;
+  plan.splits = tasks == 0 || tasks >= threads ? 1 : ceil_div(2 * threads, tasks);
+  return plan;
+}
+
+int64_t attention_forward_workspace(const AttentionShape& s, int threads) {
+  const AttentionPlan plan = plan_attention(s, threads);
+  return plan.forward_packed(s) + plan.threads * plan.forward_scratch(s);
+}
+
+int64_t attention_backward_workspace(const AttentionShape& s, int threads) {
+  const AttentionPlan plan = plan_attention(s, threads);
+  return plan.threads * plan.backward_scratch(s) + plan.backward_partials(s);
+}
+
+}  // namespace veomni::ops::kernels

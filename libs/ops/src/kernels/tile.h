@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The register tile that matrix products and attention are made of: kTileRows rows by two vectors of columns.
+#pragma once
+
+#include "kernels/number.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+inline constexpr int kTileRows = 12;   // 24 accumulators, 2 columns vectors and a broadcast in 32 registers
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+inline constexpr int kTileRows = 6;    // 12 + 2 + 1 in 16 registers
+#else
+inline constexpr int kVectorBytes = 16;
+inline constexpr int kTileRows = 6;
+#endif
+
+template <typename A> struct VectorOf;
+template <> struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef float unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+};
+template <> struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef double unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
+};
+template <typename A> using Vector = typename VectorOf<A>::type;
+template <typename A> inline constexpr int kLanes = kVectorBytes / sizeof(A);
+template <typename A> inline constexpr int kTileColumns = 2 * kLanes<A>;
+
+template <typename A> inline Vector<A> load(const A* p) {
+  return *reinterpret_cast<const typename VectorOf<A>::unaligned*>(p);
+}
+template <typename A> inline void store(A* p, Vector<A> v) {
+  *reinterpret_cast<typename VectorOf<A>::unaligned*>(p) = v;
+}
+
+
+/// c[r, :] (+)= Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)], r < kTileRows.
+template <bool add, typename A>
+inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k, const A* b, int64_t b_k,
+                                                int64_t count, A* c, int64_t c_row) {
+  Vector<A> left[kTileRows], right[kTileRows];
+#pragma GCC unroll 12
+  for (int r = 0; r < kTileRows; ++r) {
+    left[r] = right[r] = Vector<A>{};
+  }
+  for (int64_t k = 0; k < count; ++k) {
+    const Vector<A> b0 = load(b + k * b_k), b1 = load(b + k * b_k + kLanes<A>);
+#pragma GCC unroll 12
+    for (int r = 0; r < kTileRows; ++r) {
+      const A x = a[r * a_row + k * a_k];
+      left[r] += x * b0;
+      right[r] += x * b1;
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < kTileRows; ++r) {
+    A* out = c + r * c_row;
+    if constexpr (add) {
+      left[r] += load(out);
+      right[r] += load(out + kLanes<A>);
+    }
+    store(out, left[r]);
+    store(out + kLanes<A>, right[r]);
+  }
+}
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "veomni/ops/linear.h"
+
+#include <ATen/ATen.h>
+
+#include "reference.h"
+#include "veomni/base/error.h"
+
+namespace veomni::ops::testing {
+namespace {
+
+Tensor ours(const Tensors& t) { return ops::linear(t[0], t[1], t.size() > 2 ? t[2] : Tensor()); }
+Tensor reference(const Tensors& t) {
+  const Tensor y = at::matmul(t[0], t[1].t());
+  return t.size() > 2 ? y + t[2] : y;
+}
+
+class LinearBackends : public ::testing::TestWithParam<LinearBackend> {
+ protected:
+  void SetUp() override { set_linear_backend(GetParam()); }
+  void TearDown() override { set_linear_backend(LinearBackend::kAuto); }
+};
+
+TEST_P(LinearBackends, MatchesAtenForOddShapes) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const auto& [t, d, n] : std::vector<std::array<int64_t, 3>>{
+             {1, 8, 8}, {7, 24, 33}, {33, 72, 24}, {33, 512, 300}, {257, 72, 512}, {500, 300, 260}}) {
+      const std::string what = std::to_string(t) + "x" + std::to_string(d) + "x" + std::to_string(n);
+      expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2)}, dtype, what);
+      expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2), normal({n}, 3)}, dtype, what + " bias");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LinearBackends,
+                         ::testing::Values(LinearBackend::kAuto, LinearBackend::kOneDnn, LinearBackend::kBlas,
+                                           LinearBackend::kOwn));
+
+TEST(Linear, OwnKernelsMatchAtEveryLevel) {
+  set_linear_backend("own");
+  at_every_level([] {
+    for (const at::ScalarType dtype : kDtypes) {
+      expect_same(ours, reference, {normal({67, 300}, 1), normal({270, 300}, 2)}, dtype, "67x300x270");
+    }
+  });
+  set_linear_backend("auto");
+}
+
+TEST(Linear, KeepsLeadingDimensionsAndReadsStridedInputs) {
+  const Tensor x = normal({5, 3, 16}, 1).transpose(0, 1), weight = normal({16, 9}, 2).t();
+  expect_same(ours, reference, {x, weight}, at::kDouble, "strided");
+  EXPECT_EQ(ops::linear(x, weight).sizes(), (at::IntArrayRef{3, 5, 9}));
+}
+
+TEST(Linear, NoRowsGiveZeroGradients) {
+  for (const at::ScalarType dtype : kDtypes) {
+    auto inputs = leaves({normal({0, 8}, 1), normal({4, 8}, 2), normal({4}, 3)}, dtype);
+    const Outcome outcome = run(ours, inputs, at::empty({0, 4}));
+    EXPECT_EQ(outcome.y.sizes(), (at::IntArrayRef{0, 4}));
+    EXPECT_EQ(outcome.grads[0].sizes(), (at::IntArrayRef{0, 8}));
+    EXPECT_TRUE(at::equal(outcome.grads[1], at::zeros_like(outcome.grads[1])));
+    EXPECT_TRUE(at::equal(outcome.grads[2], at::zeros_like(outcome.grads[2])));
+  }
+}
+
+TEST(Linear, FrozenInputsGetNoGradient) {
+  auto inputs = leaves({normal({5, 8}, 1), normal({4, 8}, 2)}, at::kFloat);
+  const Tensor frozen_weight = inputs[1].detach();
+  ops::linear(inputs[0], frozen_weight).sum().backward();
+  EXPECT_TRUE(inputs[0].grad().defined());
+  EXPECT_FALSE(frozen_weight.grad().defined());
+  const Tensor data = inputs[0].detach();
+  ops::linear(data, inputs[1]).sum().backward();
+  EXPECT_TRUE(inputs[1].grad().defined());
+  EXPECT_FALSE(ops::linear(data, frozen_weight).requires_grad());
+}
+
+// 4096 equal terms of 1 + 2^-7: a bfloat16 sum would stall, a bfloat16 result could not hold the total.
+TEST(Linear, BFloat16WeightGradientIsFloatAccumulatedAndUnrounded) {
+  auto inputs = leaves({at::full({4096, 8}, 1.0 + 1.0 / 128), at::ones({3, 8}), at::ones({3})}, at::kBFloat16);
+  run(ours, inputs, at::ones({4096, 3}));
+  for (const int i : {1, 2}) ASSERT_EQ(inputs[i].grad().scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(inputs[1].grad(), at::full({3, 8}, 4096 + 32.0, at::kFloat)));
+  auto more = leaves({at::full({257, 8}, 1.0), at::ones({3, 8}), at::ones({3})}, at::kBFloat16);
+  more[1].mutable_grad() = at::full({3, 8}, 0.0009765625, at::kFloat);
+  run(ours, more, at::ones({257, 3}));
+  EXPECT_TRUE(at::equal(more[1].grad(), at::full({3, 8}, 257.0009765625, at::kFloat)));
+  EXPECT_TRUE(at::equal(more[2].grad(), at::full({3}, 257.0, at::kFloat)));
+}
+
+TEST(Linear, NanAndInfinityReachTheResult) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+      for (const char* backend : {"auto", "own"}) {
+        set_linear_backend(backend);
+        Tensor x = normal({50, 16}, 1).to(dtype);
+        x[7][3].fill_(bad);
+        const Tensor y = ops::linear(x, normal({40, 16}, 2).to(dtype));
+        EXPECT_FALSE(at::isfinite(y[7]).any().item<bool>()) << bad;
+        EXPECT_TRUE(at::isfinite(y[8]).all().item<bool>());
+      }
+    }
+  }
+  set_linear_backend("auto");
+}
+
+TEST(Linear, RefusesWhatDoesNotFit) {
+  const Tensor x = at::ones({2, 8});
+  EXPECT_THROW(ops::linear(x, at::ones({4, 7})), Error);
+  EXPECT_THROW(ops::linear(x, at::ones({4, 8}, at::kDouble)), Error);
+  EXPECT_THROW(ops::linear(x, at::ones({4, 8}), at::ones({3})), Error);
+  EXPECT_THROW(ops::linear(at::ones({2, 8}, at::kHalf), at::ones({4, 8}, at::kHalf)), Error);
+  EXPECT_THROW(set_linear_backend("mkl"), ConfigError);
+}
+
+TEST(Linear, RefusesSecondDerivatives) {
+  auto inputs = leaves({normal({5, 8}, 1), normal({4, 8}, 2)}, at::kFloat);
+  const Tensor loss = ops::linear(inputs[0], inputs[1]).sum();
+  EXPECT_THROW(torch::autograd::grad({loss}, {inputs[0]}, {}, true, /*create_graph=*/true), Error);
+}
+
+}  // namespace
+}  // namespace veomni::ops::testing

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every layout gives one rank's gradients, on the real model: fp64 to 1e-10, fp32 to 1e-5 (the error of DESIGN's
+// section on proof, ops/compare.h).
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+#include "veomni/comm/device_mesh.h"
+#include "veomni/comm/local.h"
+#include "veomni/comm/run_ranks.h"
+#include "veomni/generate/generate.h"
+#include "veomni/model/omni_model.h"
+#include "veomni/nn/materialize.h"
+#include "veomni/ops/compare.h"
+#include "veomni/parallel/fully_shard.h"
+#include "veomni/parallel/plan.h"
+
+namespace veomni::train {
+namespace {
+
+using Gradients = std::map<std::string, torch::Tensor>;
+
+struct Case {
+  int ranks;
+  bool recompute, reshard;
+  int accumulation;
+  bool tied, empty_rank;
+  std::string train = "all";
+  torch::ScalarType dtype;
+};
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const Case& c = info.param;
+  return "ranks" + std::to_string(c.ranks) + (c.recompute ? "_recompute" : "") + (c.reshard ? "" : "_keep") +
+         "_accumulation" + std::to_string(c.accumulation) + (c.tied ? "_tied" : "_untied") +
+         (c.empty_rank ? "_empty_rank" : "") + (c.dtype == torch::kDouble ? "_fp64" : "_fp32");
+}
+
+model::ModelOptions model_options(bool tied) {
+  model::ModelOptions options;
+  // 61 rows do not divide by 2, 3 or 4; a norm has fewer rows per head than some ranks need.
+  options.foundation.config = YAML::Load(
+      "{model_type: qwen3, vocab_size: 61, hidden_size: 24, intermediate_size: 40, num_hidden_layers: 2, "
+      "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 6, initializer_range: 0.2, tie_word_embeddings: " +
+      std::string(tied ? "true}" : "false}"));
+  return options;
+}
+
+// Micro-batch k of rank r: documents whose ids and lengths are a function of (r, k) only.
+model::ModelInput micro_batch(int rank, int k, bool empty) {
+  const std::vector<int64_t> lengths = empty ? std::vector<int64_t>{} : std::vector<int64_t>{3 + rank, 1, 5 + 2 * k};
+  auto seq = nn::make_sequence(lengths);
+  const int64_t T = seq->num_tokens();
+  auto ids = (torch::arange(T) * 7 + rank * 13 + k * 5) % 61, labels = (ids * 3 + 1) % 61;
+  labels = torch::where(torch::arange(T) % 4 == 3, torch::full_like(labels, -100), labels);
+  return {ids, labels, seq};
+}
+
+bool is_empty(const Case& c, int rank) { return c.empty_rank && rank == c.ranks - 1; }
+
+double step_scale(const Case& c) {
+  int64_t count = 0;
+  for (int rank = 0; rank < c.ranks; ++rank) {
+    for (int k = 0; k < c.accumulation; ++k) {
+      count += (micro_batch(rank, k, is_empty(c, rank)).labels_T != -100).sum().item<int64_t>();
+    }
+  }
+  return 1.0 / static_cast<double>(count);
+}
+
+void backward(model::OmniModel& model, const model::ModelInput& input, double scale) {
+  model.losses(input, {{"text", scale}}).at("text").backward();
+}
+
+Gradients one_rank(const Case& c) {
+  const auto options = model_options(c.tied);
+  auto model = model::build_model(options, {torch::kMeta, c.dtype});
+  nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
+  model::fill_weights(*model, options, 5);
+  for (int rank = 0; rank < c.ranks; ++rank) {
+    for (int k = 0; k < c.accumulation; ++k) backward(*model, micro_batch(rank, k, is_empty(c, rank)), step_scale(c));
+  }
+  Gradients out;
+  for (auto& [name, p] : model->named_parameters()) out[name] = p.grad();
+  return out;
+}
+
+Gradients many_ranks(const Case& c) {
+  Gradients out;
+  run_ranks(c.ranks, [&](Communicator& comm) {
+    const auto options = model_options(c.tied);
+    DeviceMesh mesh(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &comm), {});
+    auto model = model::build_model(options, {torch::kMeta, c.dtype});
+    parallel::ParallelOptions parallel;
+    parallel.defaults.recompute = {c.recompute ? "layer" : "none"};
+    parallel.defaults.reshard_after_forward = c.reshard;
+    const auto done = parallel::parallelize(*model, mesh, parallel);
+    nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
+    model::fill_weights(*model, options, 5);
+    for (int k = 0; k < c.accumulation; ++k) {
+      backward(*model, micro_batch(comm.rank(), k, is_empty(c, comm.rank())), step_scale(c));
+    }
+    EXPECT_EQ(done.stats->gathered_bytes, 0) << "left gathered after backward";
+    for (auto& [name, p] : model->named_parameters()) {
+      auto full = parallel::full_gradient(p, *done.group);
+      if (comm.rank() == 0) out[name] = full;
+    }
+  });
+  return out;
+}
+
+class LayoutParity : public testing::TestWithParam<Case> {};
+
+TEST_P(LayoutParity, EveryGradientEqualsOneRanks) {
+  const Case& c = GetParam();
+  const auto want = one_rank(c), got = many_ranks(c);
+  double squares = 0;
+  int64_t numel = 0;
+  for (const auto& [name, g] : want) {
+    squares += g.to(torch::kDouble).square().sum().item<double>();
+    numel += g.numel();
+  }
+  const double tolerance = c.dtype == torch::kDouble ? 1e-10 : 1e-5;
+  ASSERT_EQ(got.size(), want.size());
+  for (const auto& [name, g] : want) {
+    EXPECT_LE(ops::relative_error(got.at(name), g, std::sqrt(squares), numel), tolerance) << name;
+  }
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  for (int ranks : {1, 2, 3, 4}) {
+    for (bool recompute : {false, true}) {
+      for (int accumulation : {1, 3}) {
+        for (bool tied : {false, true}) {
+          for (bool empty_rank : {false, true}) {
+            for (auto dtype : {torch::kDouble, torch::kFloat}) {
+              if (empty_rank && ranks == 1) continue;   // no token at all: nothing to divide by
+              cases.push_back({ranks, recompute, true, accumulation, tied, empty_rank, "all", dtype});
+            }
+          }
+        }
+      }
+    }
+  }
+  cases.push_back({3, false, false, 3, true, true, "all", torch::kDouble});
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Qwen3, LayoutParity, testing::ValuesIn(all_cases()), name_of);
+
+TEST(LayoutParity, TheSameLayoutTwiceIsBitEqual) {
+  const Case c{3, true, true, 3, true, true, "all", torch::kFloat};
+  const auto a = many_ranks(c), b = many_ranks(c);
+  for (const auto& [name, g] : a) EXPECT_TRUE(torch::equal(g, b.at(name))) << name;
+}
+
+// A whole step of ranks without any counted label: zero gradients, no NaN, no hang.
+TEST(LayoutParity, AStepWithoutLabelsGivesZeroGradients) {
+  run_ranks(2, [&](Communicator& comm) {
+    const auto options = model_options(true);
+    DeviceMesh mesh(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &comm), {});
+    auto model = model::build_model(options, {torch::kMeta, torch::kFloat});
+    parallel::parallelize(*model, mesh, {});
+    nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
+    model::fill_weights(*model, options, 5);
+    auto input = micro_batch(comm.rank(), 0, false);
+    input.labels_T.fill_(-100);
+    backward(*model, input, 0.0);
+    for (auto& [name, p] : model->named_parameters()) EXPECT_EQ(p.grad().abs().sum().item<float>(), 0) << name;
+  });
+}
+
+TEST(DefaultGenerator, NeverMoves) {
+  const auto state = [] { return at::detail::getDefaultCPUGenerator().get_state(); };
+  const auto before = state();
+  one_rank({1, true, true, 1, true, false, "all", torch::kFloat});
+  many_ranks({2, true, true, 1, true, false, "all", torch::kFloat});
+  const auto options = model_options(true);
+  auto model = model::build_model(options, {torch::kMeta, torch::kFloat});
+  nn::materialize(*model, torch::kCPU, nn::Masters::kNone);
+  model::fill_weights(*model, options, 5);
+  generate::GenerateOptions sampled;
+  sampled.max_new_tokens = 8;
+  sampled.sampling.temperature = 1;
+  generate::generate(*model, {{1, 2}, {3}}, sampled);
+  EXPECT_TRUE(torch::equal(state(), before));
+}
+
+}  // namespace
+}  // namespace veomni::train
