@@ -17,16 +17,19 @@ std::vector<Axis> axes_of(const MeshShape& shape) {
 }  // namespace
 
 MeshShape resolve_mesh(const MeshShape& shape, int world) {
-  VEOMNI_CHECK_CONFIG(shape.dp_replicate >= 1 && shape.dp_shard >= 0 && shape.sp >= 1, "mesh sizes must be positive; got ",
-                      "dp_replicate=", shape.dp_replicate, " dp_shard=", shape.dp_shard, " sp=", shape.sp);
+  VEOMNI_CHECK_CONFIG(shape.dp_replicate >= 1 && shape.dp_shard >= 0 && shape.sp >= 1,
+                      "mesh sizes must be positive; got ", "dp_replicate=", shape.dp_replicate,
+                      " dp_shard=", shape.dp_shard, " sp=", shape.sp);
   MeshShape resolved = shape;
   const int64_t others = int64_t{shape.dp_replicate} * shape.sp;
   if (resolved.dp_shard == 0) {
-    VEOMNI_CHECK_CONFIG(world % others == 0, "mesh.dp_replicate=", shape.dp_replicate, " x mesh.sp=", shape.sp,
-                        " does not divide the job's ", world, " ranks; start a multiple of ", others, " ranks");
+    VEOMNI_CHECK_CONFIG(world % others == 0, "mesh.dp_replicate=", shape.dp_replicate,
+                        " x mesh.sp=", shape.sp, " does not divide the job's ", world,
+                        " ranks; start a multiple of ", others, " ranks");
     resolved.dp_shard = static_cast<int>(world / others);
   }
-  VEOMNI_CHECK_CONFIG(others * resolved.dp_shard == world, "mesh.dp_replicate=", resolved.dp_replicate,
+  VEOMNI_CHECK_CONFIG(others * resolved.dp_shard == world,
+                      "mesh.dp_replicate=", resolved.dp_replicate,
                       " x mesh.dp_shard=", resolved.dp_shard, " x mesh.sp=", resolved.sp, " is ",
                       others * resolved.dp_shard, ", but the job has ", world,
                       " ranks; leave mesh.dp_shard out, or start that many");
@@ -38,7 +41,8 @@ DeviceMesh::DeviceMesh(std::shared_ptr<Communicator> world, const MeshShape& sha
   const auto axes = axes_of(shape_);
   const unsigned all = (1u << axes.size()) - 1;
   for (unsigned chosen = 1; chosen < all; ++chosen) {
-    // Ranks that differ only along the chosen axes share a color: the number their other coordinates spell.
+    // Ranks that differ only along the chosen axes share a color: the number their other
+    // coordinates spell.
     std::string name;
     int color = 0, below = world_->size();
     for (size_t a = 0; a < axes.size(); ++a) {

@@ -5,7 +5,9 @@
 
 namespace veomni {
 
-std::string rank_label(int rank, int size) { return detail::concat("[rank ", rank, "/", size, "] "); }
+std::string rank_label(int rank, int size) {
+  return detail::concat("[rank ", rank, "/", size, "] ");
+}
 
 RankScope::RankScope(int rank, int size)
     : scope_({.label = size == 1 ? "" : rank_label(rank, size), .primary = rank == 0}) {}

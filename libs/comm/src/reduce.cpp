@@ -30,13 +30,15 @@ void reduce_typed(Out* out, const std::vector<const void*>& ins, int64_t numel, 
     const int64_t n = std::min(kBlock, numel - begin);
     const In* first = static_cast<const In*>(ins[0]) + begin;
     for (int64_t i = 0; i < n; ++i) acc[i] = static_cast<Acc>(first[i]);
-    for (size_t r = 1; r < ins.size(); ++r) accumulate(acc, static_cast<const In*>(ins[r]) + begin, n, op);
+    for (size_t r = 1; r < ins.size(); ++r)
+      accumulate(acc, static_cast<const In*>(ins[r]) + begin, n, op);
     for (int64_t i = 0; i < n; ++i) out[begin + i] = static_cast<Out>(acc[i]);
   }
 }
 
 template <typename Acc, typename In>
-void reduce_into(void* out, bool wide, const std::vector<const void*>& ins, int64_t numel, ReduceOp op) {
+void reduce_into(void* out, bool wide, const std::vector<const void*>& ins, int64_t numel,
+                 ReduceOp op) {
   if (wide) {
     reduce_typed<Acc, In>(static_cast<Acc*>(out), ins, numel, op);
   } else {

@@ -11,12 +11,12 @@
 
 namespace veomni {
 
-/// Whether `in` can be reduced into `out`: in's dtype is float64/32/16, bfloat16, int64/32 or uint8, and out's is the
-/// same or accumulate_dtype(in).
+/// Whether `in` can be reduced into `out`: in's dtype is float64/32/16, bfloat16, int64/32 or
+/// uint8, and out's is the same or accumulate_dtype(in).
 bool can_reduce(torch::ScalarType in, torch::ScalarType out);
 
-/// out[i] = `op` over ins[0][i], ins[1][i], …, accumulated in accumulate_dtype. `out` may be one of `ins`.
-/// Requires can_reduce.
+/// out[i] = `op` over ins[0][i], ins[1][i], …, accumulated in accumulate_dtype. `out` may be one of
+/// `ins`. Requires can_reduce.
 void reduce_buffers(void* out, torch::ScalarType out_dtype, const std::vector<const void*>& ins,
                     torch::ScalarType in_dtype, int64_t numel, ReduceOp op);
 

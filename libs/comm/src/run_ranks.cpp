@@ -15,14 +15,16 @@ namespace veomni {
 
 namespace {
 
-/// at::set_num_threads is per thread where it counts (OpenMP's setting), but also writes process-wide ones.
+/// at::set_num_threads is per thread where it counts (OpenMP's setting), but also writes
+/// process-wide ones.
 void set_threads(int threads) {
   static std::mutex mutex;
   std::lock_guard lock(mutex);
   at::set_num_threads(threads);
 }
 
-/// The failure of a job: the first, except that one of a rank's own doing outranks the echoes of an abort.
+/// The failure of a job: the first, except that one of a rank's own doing outranks the echoes of an
+/// abort.
 class Failure {
  public:
   void record(const std::exception_ptr& error, int rank, bool echo) {
@@ -37,7 +39,9 @@ class Failure {
     if (!error_) return;
     // Messages of VEOMNI_CHECK carry the rank already.
     const std::string label = size == 1 ? "" : rank_label(rank_, size);
-    auto labelled = [&](const std::string& message) { return message.rfind(label, 0) == 0 ? message : label + message; };
+    auto labelled = [&](const std::string& message) {
+      return message.rfind(label, 0) == 0 ? message : label + message;
+    };
     try {
       std::rethrow_exception(error_);
     } catch (const AbortedError& e) {
@@ -72,7 +76,8 @@ std::string message_of(const std::exception_ptr& error) {
   }
 }
 
-void run_rank(Communicator& comm, const std::function<void(Communicator&)>& body, int threads, Failure& failure) {
+void run_rank(Communicator& comm, const std::function<void(Communicator&)>& body, int threads,
+              Failure& failure) {
   RankScope scope(comm.rank(), comm.size());
   set_threads(threads);
   auto fail = [&](bool echo) {
@@ -91,10 +96,12 @@ void run_rank(Communicator& comm, const std::function<void(Communicator&)>& body
 
 }  // namespace
 
-void run_ranks(int size, const std::function<void(Communicator& comm)>& body, const RunRanksOptions& options) {
+void run_ranks(int size, const std::function<void(Communicator& comm)>& body,
+               const RunRanksOptions& options) {
   auto world = make_local_world(size, options.timeout);
   const int hardware = static_cast<int>(std::thread::hardware_concurrency());
-  const int threads = options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, hardware / size);
+  const int threads =
+      options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, hardware / size);
   const int threads_before = at::get_num_threads();
   Failure failure;
   std::vector<std::thread> pool;

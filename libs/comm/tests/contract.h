@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The contract of communicator.h as a suite: a backend's test file includes this and instantiates CommunicatorContract.
+/// The contract of communicator.h as a suite: a backend's test file includes this and instantiates
+/// CommunicatorContract.
 #pragma once
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
+#include <atomic>
+#include <cmath>
 #include <functional>
 #include <string>
+#include <thread>
 #include <tuple>
 
 #include "veomni/comm/communicator.h"
@@ -21,17 +25,21 @@ using ::testing::HasSubstr;
 struct Backend {
   std::string name;
   /// Runs body on every rank of a job of `size`; throws the first failure.
-  std::function<void(int size, std::chrono::milliseconds timeout, const std::function<void(Communicator&)>& body)> run;
+  std::function<void(int size, std::chrono::milliseconds timeout,
+                     const std::function<void(Communicator&)>& body)>
+      run;
 };
 
 class CommunicatorContract : public ::testing::TestWithParam<std::tuple<Backend, int>> {
  protected:
   int size() const { return std::get<1>(GetParam()); }
-  void run(const std::function<void(Communicator&)>& body, std::chrono::milliseconds timeout = 20s) const {
+  void run(const std::function<void(Communicator&)>& body,
+           std::chrono::milliseconds timeout = 20s) const {
     std::get<0>(GetParam()).run(size(), timeout, body);
   }
   /// The message run() throws, or "".
-  std::string failure_of(const std::function<void(Communicator&)>& body, std::chrono::milliseconds timeout = 20s) const {
+  std::string failure_of(const std::function<void(Communicator&)>& body,
+                         std::chrono::milliseconds timeout = 20s) const {
     try {
       run(body, timeout);
     } catch (const Error& e) {
@@ -45,9 +53,11 @@ inline std::string param_name(const ::testing::TestParamInfo<std::tuple<Backend,
   return std::get<0>(info.param).name + std::to_string(std::get<1>(info.param));
 }
 
-inline const std::vector<torch::ScalarType> kDtypes = {torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf,
-                                                       torch::kLong,   torch::kInt,   torch::kByte};
-// Odd, so that no rank's stretch is as long as another's; past one block of the reduction kernel; empty.
+inline const std::vector<torch::ScalarType> kDtypes = {
+    torch::kDouble, torch::kFloat, torch::kBFloat16, torch::kHalf,
+    torch::kLong,   torch::kInt,   torch::kByte};
+// Odd, so that no rank's stretch is as long as another's; past one block of the reduction kernel;
+// empty.
 inline const std::vector<int64_t> kSizes = {0, 1, 3, 257, 5001};
 
 /// What rank r holds: small integers, exact in every dtype.
@@ -87,7 +97,8 @@ TEST_P(CommunicatorContract, AllReduceSums) {
 
 TEST_P(CommunicatorContract, AllReduceTakesTheLargestAndKeepsNan) {
   run([&](Communicator& comm) {
-    auto x = torch::tensor({double(comm.rank()), -double(comm.rank()), comm.rank() == 0 ? NAN : 1.0});
+    auto x =
+        torch::tensor({double(comm.rank()), -double(comm.rank()), comm.rank() == 0 ? NAN : 1.0});
     comm.all_reduce(x, x, ReduceOp::kMax)->wait();
     EXPECT_EQ(x[0].item<double>(), size() - 1);
     EXPECT_EQ(x[1].item<double>(), 0);
@@ -115,7 +126,8 @@ TEST_P(CommunicatorContract, AllGatherConcatenates) {
         auto out = torch::full({size() * n}, 9, dtype);
         comm.all_gather(out, values_of(comm.rank(), n, dtype))->wait();
         for (int r = 0; r < size(); ++r) {
-          EXPECT_TRUE(torch::equal(out.narrow(0, r * n, n), values_of(r, n, dtype))) << dtype << " " << n;
+          EXPECT_TRUE(torch::equal(out.narrow(0, r * n, n), values_of(r, n, dtype)))
+              << dtype << " " << n;
         }
         auto place = torch::zeros({size() * n}, dtype);
         auto mine = place.narrow(0, comm.rank() * n, n);
@@ -129,9 +141,11 @@ TEST_P(CommunicatorContract, AllGatherConcatenates) {
 
 TEST_P(CommunicatorContract, CoalescedCallsEqualSingleOnes) {
   run([&](Communicator& comm) {
-    auto a = values_of(comm.rank(), 5, torch::kBFloat16), b = values_of(comm.rank(), 3, torch::kDouble);
+    auto a = values_of(comm.rank(), 5, torch::kBFloat16),
+         b = values_of(comm.rank(), 3, torch::kDouble);
     auto none = torch::empty({0}, torch::kFloat);
-    auto out_a = torch::empty({size() * 5}, torch::kBFloat16), out_b = torch::empty({size() * 3}, torch::kDouble);
+    auto out_a = torch::empty({size() * 5}, torch::kBFloat16),
+         out_b = torch::empty({size() * 3}, torch::kDouble);
     comm.all_gather_coalesced({out_a, none, out_b}, {a, none.clone(), b})->wait();
     for (int r = 0; r < size(); ++r) {
       EXPECT_TRUE(torch::equal(out_a.narrow(0, r * 5, 5), values_of(r, 5, torch::kBFloat16)));
@@ -184,7 +198,9 @@ TEST_P(CommunicatorContract, AllToAllSendsRows) {
     for (int s = 0; s < size(); ++s) {
       in_splits.push_back((comm.rank() + s) % 3);
       out_splits.push_back((s + comm.rank()) % 3);
-      auto row = [](int from, int to) { return torch::tensor({float(from), float(to)}).unsqueeze(0); };
+      auto row = [](int from, int to) {
+        return torch::tensor({float(from), float(to)}).unsqueeze(0);
+      };
       rows.push_back(row(comm.rank(), s).expand({in_splits.back(), 2}));
       expected.push_back(row(s, comm.rank()).expand({out_splits.back(), 2}));
     }
@@ -250,7 +266,7 @@ TEST_P(CommunicatorContract, SplitMakesGroupsInRankOrder) {
 }
 
 TEST_P(CommunicatorContract, DifferentOperationsFailEverywhere) {
-  if (size() == 1) return;   // nobody to disagree with
+  if (size() == 1) return;  // nobody to disagree with
   const auto message = failure_of([&](Communicator& comm) {
     auto x = torch::ones({4});
     const auto work = [&] {
@@ -279,7 +295,8 @@ TEST_P(CommunicatorContract, MismatchNamesRanksAndCalls) {
   const auto splits = failure_of([&](Communicator& comm) {
     std::vector<int64_t> ones(size(), 1), expect = ones;
     if (comm.rank() == 0) expect = std::vector<int64_t>(size(), 2);
-    auto in = torch::ones({size(), 2}), out = torch::ones({comm.rank() == 0 ? 2 * size() : size(), 2});
+    auto in = torch::ones({size(), 2}),
+         out = torch::ones({comm.rank() == 0 ? 2 * size() : size(), 2});
     comm.all_to_all(out, in, expect, ones)->wait();
   });
   EXPECT_THAT(splits, HasSubstr("disagree"));
@@ -287,7 +304,9 @@ TEST_P(CommunicatorContract, MismatchNamesRanksAndCalls) {
 
 TEST_P(CommunicatorContract, BadArgumentsFailWithoutHanging) {
   auto fails = [&](const std::function<void(Communicator&)>& body) { return failure_of(body); };
-  EXPECT_THAT(fails([](Communicator& comm) { comm.all_gather(torch::empty({7 * comm.size() + 1}), torch::ones({7})); }),
+  EXPECT_THAT(fails([](Communicator& comm) {
+                comm.all_gather(torch::empty({7 * comm.size() + 1}), torch::ones({7}));
+              }),
               HasSubstr("does not fit"));
   EXPECT_THAT(fails([](Communicator& comm) {
                 auto x = torch::ones({4, 4}).t();
@@ -295,13 +314,16 @@ TEST_P(CommunicatorContract, BadArgumentsFailWithoutHanging) {
                 comm.barrier()->wait();
               }),
               HasSubstr("contiguous"));
-  EXPECT_THAT(fails([](Communicator& comm) { comm.broadcast(torch::ones({1}), comm.size()); }), HasSubstr("no rank"));
+  EXPECT_THAT(fails([](Communicator& comm) { comm.broadcast(torch::ones({1}), comm.size()); }),
+              HasSubstr("no rank"));
   EXPECT_THAT(fails([](Communicator& comm) {
-                comm.all_reduce(torch::empty({1}, torch::kBFloat16), torch::ones({1}), ReduceOp::kSum);
+                comm.all_reduce(torch::empty({1}, torch::kBFloat16), torch::ones({1}),
+                                ReduceOp::kSum);
               }),
               HasSubstr("cannot reduce"));
   EXPECT_THAT(fails([](Communicator& comm) {
-                comm.all_to_all(torch::ones({1}), torch::ones({1}), std::vector<int64_t>(comm.size(), 1),
+                comm.all_to_all(torch::ones({1}), torch::ones({1}),
+                                std::vector<int64_t>(comm.size(), 1),
                                 std::vector<int64_t>(comm.size(), 3));
               }),
               HasSubstr("do not sum"));

@@ -2,7 +2,7 @@
 #include "veomni/comm/device_mesh.h"
 
 #include <gmock/gmock.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "veomni/comm/local.h"
 #include "veomni/comm/run_ranks.h"
@@ -26,14 +26,18 @@ TEST(ResolveMesh, RefusesAProductThatIsNotTheWorld) {
     resolve_mesh({.dp_replicate = 2, .dp_shard = 4}, 4);
     FAIL();
   } catch (const ConfigError& e) {
-    EXPECT_THAT(e.what(), HasSubstr("mesh.dp_replicate=2 x mesh.dp_shard=4 x mesh.sp=1 is 8, but the job has 4 ranks"));
+    EXPECT_THAT(
+        e.what(),
+        HasSubstr(
+            "mesh.dp_replicate=2 x mesh.dp_shard=4 x mesh.sp=1 is 8, but the job has 4 ranks"));
   }
 }
 
 TEST(DeviceMesh, CoordinatesSpellTheRank) {
   run_ranks(8, [](Communicator& world) {
     DeviceMesh mesh(world.shared_from_this(), {.dp_replicate = 2, .dp_shard = 2, .sp = 2});
-    EXPECT_EQ(mesh.coordinate("dp_replicate") * 4 + mesh.coordinate("dp_shard") * 2 + mesh.coordinate("sp"),
+    EXPECT_EQ(mesh.coordinate("dp_replicate") * 4 + mesh.coordinate("dp_shard") * 2 +
+                  mesh.coordinate("sp"),
               world.rank());
     EXPECT_EQ(mesh.size("dp_shard_sp"), 4);
     EXPECT_EQ(mesh.coordinate("dp_shard_sp"), world.rank() % 4);
@@ -62,7 +66,8 @@ TEST(DeviceMesh, GroupsHoldTheRightRanks) {
 
 TEST(DeviceMesh, OneRankHasEveryAxis) {
   DeviceMesh mesh(make_single_communicator(), {});
-  for (const char* axis : {"dp_replicate", "dp_shard", "sp", "dp_shard_sp", "dp_replicate_dp_shard", "world"}) {
+  for (const char* axis :
+       {"dp_replicate", "dp_shard", "sp", "dp_shard_sp", "dp_replicate_dp_shard", "world"}) {
     EXPECT_EQ(mesh.size(axis), 1) << axis;
   }
   EXPECT_EQ(mesh.describe(), "dp_replicate 1 x dp_shard 1 x sp 1");

@@ -14,7 +14,8 @@ namespace contract {
 const Backend kLocal = {"local", [](int size, std::chrono::milliseconds timeout, const auto& body) {
                           run_ranks(size, body, {.timeout = timeout});
                         }};
-INSTANTIATE_TEST_SUITE_P(Local, CommunicatorContract, ::testing::Combine(::testing::Values(kLocal), ::testing::Range(1, 5)),
+INSTANTIATE_TEST_SUITE_P(Local, CommunicatorContract,
+                         ::testing::Combine(::testing::Values(kLocal), ::testing::Range(1, 5)),
                          param_name);
 
 }  // namespace contract
@@ -64,21 +65,25 @@ TEST(RunRanks, GivesEachThreadItsLabelAndThreads) {
 }
 
 TEST(RunRanks, RethrowsTheFirstFailureWithItsRank) {
-  EXPECT_EQ(failure_of(3, [](Communicator& comm) {
-              if (comm.rank() == 1) throw std::out_of_range("no such row");
-              comm.barrier()->wait();
-            }),
+  EXPECT_EQ(failure_of(3,
+                       [](Communicator& comm) {
+                         if (comm.rank() == 1) throw std::out_of_range("no such row");
+                         comm.barrier()->wait();
+                       }),
             "[rank 1/3] no such row");
-  EXPECT_EQ(failure_of(2, [](Communicator& comm) {
-              if (comm.rank() == 1) throw_error("once");
-              comm.barrier()->wait();
-            }),
+  EXPECT_EQ(failure_of(2,
+                       [](Communicator& comm) {
+                         if (comm.rank() == 1) throw_error("once");
+                         comm.barrier()->wait();
+                       }),
             "[rank 1/2] once");
-  EXPECT_THAT(failure_of(2, [](Communicator& comm) {
-                if (comm.rank() == 1) TORCH_CHECK(false, "from torch");
-                comm.barrier()->wait();
-              }),
-              testing::AllOf(HasSubstr("[rank 1/2] from torch"), Not(HasSubstr("Exception raised from"))));
+  EXPECT_THAT(
+      failure_of(2,
+                 [](Communicator& comm) {
+                   if (comm.rank() == 1) TORCH_CHECK(false, "from torch");
+                   comm.barrier()->wait();
+                 }),
+      testing::AllOf(HasSubstr("[rank 1/2] from torch"), Not(HasSubstr("Exception raised from"))));
 }
 
 TEST(RunRanks, KeepsTheKindOfFailure) {

@@ -13,7 +13,8 @@ namespace {
 namespace autograd = torch::autograd;
 using Tensors = nn::Unit::Tensors;
 
-/// Passes gradients through. Its inputs are the linked ones and the anchor; its outputs are as many.
+/// Passes gradients through. Its inputs are the linked ones and the anchor; its outputs are as
+/// many.
 struct Enter final : autograd::Node {
   std::shared_ptr<Bracket> bracket;
   autograd::variable_list apply(autograd::variable_list&& gradients) override {
@@ -24,7 +25,8 @@ struct Enter final : autograd::Node {
   std::string name() const override { return "UnitEnter"; }
 };
 
-/// One output per linked tensor; one input per linked tensor and the anchor, whose edge makes Enter run last.
+/// One output per linked tensor; one input per linked tensor and the anchor, whose edge makes Enter
+/// run last.
 struct Exit final : autograd::Node {
   std::shared_ptr<Bracket> bracket;
   autograd::variable_list apply(autograd::variable_list&& gradients) override {
@@ -51,8 +53,10 @@ bool any_requires_grad(const Tensors& tensors) {
                      [](const torch::Tensor& t) { return t.defined() && t.requires_grad(); });
 }
 
-Tensors run_bracketed(const Tensors& inputs, const nn::Unit::Body& body, const std::shared_ptr<Bracket>& bracket) {
-  // Only inputs that need a gradient are linked: the others (pixels) must not seem to need one inside the body.
+Tensors run_bracketed(const Tensors& inputs, const nn::Unit::Body& body,
+                      const std::shared_ptr<Bracket>& bracket) {
+  // Only inputs that need a gradient are linked: the others (pixels) must not seem to need one
+  // inside the body.
   autograd::variable_list linked;
   for (const auto& input : inputs) {
     if (input.defined() && input.requires_grad()) linked.push_back(input);

@@ -18,9 +18,9 @@ class Bracket {
   virtual void after_backward() = 0;
 };
 
-/// Runs body(inputs) between the nodes. Both run backward once whenever a gradient reaches any output, also if no input
-/// needs one (token ids, pixels) and whatever the body recorded: every floating-point output requires grad.
-/// Grad mode must be on. The nodes own `bracket`.
+/// Runs body(inputs) between the nodes. Both run backward once whenever a gradient reaches any
+/// output, also if no input needs one (token ids, pixels) and whatever the body recorded: every
+/// floating-point output requires grad. Grad mode must be on. The nodes own `bracket`.
 nn::Unit::Tensors run_bracketed(const nn::Unit::Tensors& inputs, const nn::Unit::Body& body,
                                 const std::shared_ptr<Bracket>& bracket);
 

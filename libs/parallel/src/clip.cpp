@@ -18,8 +18,7 @@ constexpr int64_t kStretch = 1 << 16;
 // Independent sums of one stretch: enough for the compiler to keep vector units busy.
 constexpr int kLanes = 16;
 
-template <typename T>
-double sum_of_squares(const T* values, int64_t n) {
+template <typename T> double sum_of_squares(const T* values, int64_t n) {
   double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
@@ -34,8 +33,7 @@ double sum_of_squares(const T* values, int64_t n) {
   return sum;
 }
 
-template <typename T>
-double sum_of_squares_parallel(const torch::Tensor& tensor) {
+template <typename T> double sum_of_squares_parallel(const torch::Tensor& tensor) {
   const T* values = tensor.data_ptr<T>();
   const int64_t numel = tensor.numel(), num_stretches = (numel + kStretch - 1) / kStretch;
   std::vector<double> partial(num_stretches);

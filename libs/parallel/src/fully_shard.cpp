@@ -14,8 +14,8 @@ namespace {
 
 using nn::Unit;
 
-/// One use of a unit: what it holds gathered. Dies with the graph, so that a graph that never goes backward (evaluation
-/// under grad mode, an exception) leaves nothing behind.
+/// One use of a unit: what it holds gathered. Dies with the graph, so that a graph that never goes
+/// backward (evaluation under grad mode, an exception) leaves nothing behind.
 class Use final : public Bracket {
  public:
   explicit Use(std::shared_ptr<UnitShards> shards) : shards_(std::move(shards)) {}
@@ -51,7 +51,8 @@ class ShardInterceptor final : public Unit::Interceptor {
   Unit::Tensors call(Unit&, Unit::Tensors inputs, const Unit::Body& next) override {
     auto use = std::make_shared<Use>(shards_);
     use->acquire();
-    if (!torch::GradMode::is_enabled() || !(shards_->anything_trains() || any_requires_grad(inputs))) {
+    if (!torch::GradMode::is_enabled() ||
+        !(shards_->anything_trains() || any_requires_grad(inputs))) {
       return next(inputs);
     }
     auto results = run_bracketed(inputs, next, use);
@@ -67,7 +68,8 @@ class ShardInterceptor final : public Unit::Interceptor {
 torch::Tensor gather_rows(const nn::Parameter& parameter, torch::Tensor rows, Communicator& group) {
   torch::NoGradGuard no_grad;
   const auto wide = nn::wide_dtype(parameter.dtype());
-  rows = rows.defined() ? rows.detach() : torch::zeros(parameter.shard().local_shape(), torch::dtype(wide));
+  rows = rows.defined() ? rows.detach()
+                        : torch::zeros(parameter.shard().local_shape(), torch::dtype(wide));
   if (!is_sharded(parameter)) return rows.to(wide, /*non_blocking=*/false, /*copy=*/true);
   const auto& shape = parameter.shape();
   const int64_t row_numel = shape[0] ? parameter.numel() / shape[0] : 0;
@@ -84,7 +86,8 @@ torch::Tensor gather_rows(const nn::Parameter& parameter, torch::Tensor rows, Co
 void shard_unit(Unit& unit, std::shared_ptr<Communicator> group, const FullyShardOptions& options,
                 std::shared_ptr<ShardStats> stats) {
   auto shards = std::make_shared<UnitShards>(unit, std::move(group), options, std::move(stats));
-  unit.intercept(Unit::Stage::kShard, std::make_shared<ShardInterceptor>(shards, options.reshard_after_forward));
+  unit.intercept(Unit::Stage::kShard,
+                 std::make_shared<ShardInterceptor>(shards, options.reshard_after_forward));
 }
 
 void check_units_own_parameters(nn::Module& root) {
@@ -92,12 +95,13 @@ void check_units_own_parameters(nn::Module& root) {
   for (auto& [path, unit] : nn::find_modules<Unit>(root)) {
     for (const auto& parameter : unit->unit_parameters()) {
       const auto [found, fresh] = owner.emplace(parameter.id(), path);
-      VEOMNI_CHECK_CONFIG(fresh, "parameter ", parameter.name(), " is in two units, '", found->second, "' and '", path,
-                          "'; tied weights must be in one unit");
+      VEOMNI_CHECK_CONFIG(fresh, "parameter ", parameter.name(), " is in two units, '",
+                          found->second, "' and '", path, "'; tied weights must be in one unit");
     }
   }
   for (const auto& [path, parameter] : root.named_parameters()) {
-    VEOMNI_CHECK_CONFIG(owner.count(parameter.id()), "parameter ", path, " is in no Unit, so nothing could gather it");
+    VEOMNI_CHECK_CONFIG(owner.count(parameter.id()), "parameter ", path,
+                        " is in no Unit, so nothing could gather it");
   }
 }
 
@@ -124,7 +128,8 @@ torch::Tensor full_gradient(const nn::Parameter& parameter, Communicator& group)
 }
 
 torch::Tensor full_master(const nn::Parameter& parameter, Communicator& group) {
-  return gather_rows(parameter, parameter.master().defined() ? parameter.master() : parameter.local(), group);
+  return gather_rows(parameter,
+                     parameter.master().defined() ? parameter.master() : parameter.local(), group);
 }
 
 }  // namespace veomni::parallel

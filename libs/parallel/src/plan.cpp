@@ -32,7 +32,8 @@ std::vector<std::string> module_paths(nn::Module& root) {
   return paths;
 }
 
-[[noreturn]] void fail_pattern(const std::string& key, const std::string& pattern, const std::vector<std::string>& paths) {
+[[noreturn]] void fail_pattern(const std::string& key, const std::string& pattern,
+                               const std::vector<std::string>& paths) {
   const std::string nearest = nearest_name(pattern, paths);
   std::vector<std::string> outer;
   for (const auto& path : paths) {
@@ -40,11 +41,11 @@ std::vector<std::string> module_paths(nn::Module& root) {
   }
   if (outer.size() > 12) outer.resize(12);
   throw_config_error(detail::concat(key, ": '", pattern, "' matches nothing in the model",
-                                    nearest.empty() ? "" : "; did you mean '" + nearest + "'?", " (paths: ", join(outer), ")"));
+                                    nearest.empty() ? "" : "; did you mean '" + nearest + "'?",
+                                    " (paths: ", join(outer), ")"));
 }
 
-template <typename T>
-void override_with(T& value, const std::optional<T>& other) {
+template <typename T> void override_with(T& value, const std::optional<T>& other) {
   if (other) value = *other;
 }
 
@@ -80,14 +81,16 @@ bool recomputes(const std::vector<std::string>& names, const std::string& path, 
   });
 }
 
-void check_recompute_names(const std::string& key, const std::vector<std::string>& names, nn::Module& root) {
+void check_recompute_names(const std::string& key, const std::vector<std::string>& names,
+                           nn::Module& root) {
   std::vector<std::string> paths;
   for (auto& [path, unit] : nn::find_modules<Unit>(root)) paths.push_back(path);
   for (const auto& name : names) {
-    VEOMNI_CHECK_CONFIG(name != "none" || names.size() == 1, key, ": 'none' cannot stand beside other names");
+    VEOMNI_CHECK_CONFIG(name != "none" || names.size() == 1, key,
+                        ": 'none' cannot stand beside other names");
     if (name == "none" || name == "layer") continue;
-    const bool found =
-        std::any_of(paths.begin(), paths.end(), [&](const auto& path) { return recompute_matches(name, path); });
+    const bool found = std::any_of(paths.begin(), paths.end(),
+                                   [&](const auto& path) { return recompute_matches(name, path); });
     if (!found) fail_pattern(key, name, paths);
   }
 }
@@ -107,12 +110,15 @@ void check_options(nn::Module& root, const ParallelOptions& options) {
 
 void check_supported(const MeshShape& mesh, const std::string& path, const std::string& strategy) {
   const std::string where = path.empty() ? std::string("the model") : "module '" + path + "'";
-  VEOMNI_CHECK_CONFIG(strategy == "fsdp2" || strategy == "replicate", "parallel strategy '", strategy, "' of ", where,
+  VEOMNI_CHECK_CONFIG(strategy == "fsdp2" || strategy == "replicate", "parallel strategy '",
+                      strategy, "' of ", where,
                       " is not in this build; it has fsdp2 and replicate");
-  VEOMNI_CHECK_CONFIG(strategy == "replicate" || mesh.dp_replicate == 1, "mesh.dp_replicate=", mesh.dp_replicate,
-                      " with strategy fsdp2 (", where, ") is hybrid sharding, which is not in this build; ",
+  VEOMNI_CHECK_CONFIG(strategy == "replicate" || mesh.dp_replicate == 1,
+                      "mesh.dp_replicate=", mesh.dp_replicate, " with strategy fsdp2 (", where,
+                      ") is hybrid sharding, which is not in this build; ",
                       "set mesh.dp_replicate: 1, or strategy: replicate");
-  VEOMNI_CHECK_CONFIG(mesh.sp == 1, "mesh.sp=", mesh.sp, ": sequence parallelism is not in this build; set mesh.sp: 1");
+  VEOMNI_CHECK_CONFIG(mesh.sp == 1, "mesh.sp=", mesh.sp,
+                      ": sequence parallelism is not in this build; set mesh.sp: 1");
 }
 
 torch::ScalarType named_dtype(const std::string& name) {
@@ -121,10 +127,12 @@ torch::ScalarType named_dtype(const std::string& name) {
 
 void count(UnitPlan& plan, Unit& unit, int shards) {
   for (const auto& parameter : unit.unit_parameters()) {
-    const auto dtype = plan.param_dtype == torch::ScalarType::Undefined ? parameter.dtype() : plan.param_dtype;
+    const auto dtype =
+        plan.param_dtype == torch::ScalarType::Undefined ? parameter.dtype() : plan.param_dtype;
     const auto wide = nn::wide_dtype(dtype);
-    const int64_t local = plan.strategy == "fsdp2" ? io::ShardSpec::rows(parameter.shape(), 0, shards).local_numel()
-                                                   : parameter.numel();
+    const int64_t local = plan.strategy == "fsdp2"
+                              ? io::ShardSpec::rows(parameter.shape(), 0, shards).local_numel()
+                              : parameter.numel();
     int64_t element_bytes = c10::elementSize(dtype);
     if (parameter.trainable()) element_bytes += (wide == dtype ? 1 : 2) * c10::elementSize(wide);
     plan.numel += parameter.numel();
@@ -139,7 +147,8 @@ UnitPlan plan_unit(Unit& unit, const std::string& path, int depth, const MeshSha
   const auto chosen = options_for(path, options);
   check_supported(mesh, path, chosen.strategy);
   UnitPlan plan{.path = path, .strategy = chosen.strategy};
-  plan.reshard_after_forward = chosen.strategy == "fsdp2" && chosen.reshard_after_forward && depth > 0;
+  plan.reshard_after_forward =
+      chosen.strategy == "fsdp2" && chosen.reshard_after_forward && depth > 0;
   plan.recompute = recomputes(chosen.recompute, path, depth);
   plan.param_dtype = named_dtype(chosen.param_dtype);
   plan.reduce_dtype = named_dtype(chosen.reduce_dtype);
@@ -152,7 +161,8 @@ void set_dtype(const nn::Parameter& handle, torch::ScalarType dtype) {
   if (dtype == torch::ScalarType::Undefined || parameter.dtype() == dtype) return;
   VEOMNI_CHECK(parameter.value().is_meta(), "parameter ", parameter.name(),
                " has memory already; set its dtype while the model is on meta");
-  parameter.replace_value(torch::empty(parameter.shape(), parameter.value().options().requires_grad(false).dtype(dtype)));
+  parameter.replace_value(torch::empty(
+      parameter.shape(), parameter.value().options().requires_grad(false).dtype(dtype)));
   parameter.replace_local(parameter.value().detach(), {});
 }
 
@@ -173,7 +183,8 @@ ParallelPlan make_plan(nn::Module& root, const MeshShape& mesh, const ParallelOp
 }
 
 Parallelized parallelize(nn::Module& root, const DeviceMesh& mesh, const ParallelOptions& options) {
-  Parallelized result{.plan = make_plan(root, mesh.shape(), options), .stats = std::make_shared<ShardStats>(),
+  Parallelized result{.plan = make_plan(root, mesh.shape(), options),
+                      .stats = std::make_shared<ShardStats>(),
                       .group = mesh.communicator("dp_replicate_dp_shard")};
   const auto units = nn::find_modules<Unit>(root);
   for (size_t i = 0; i < units.size(); ++i) {
@@ -183,7 +194,9 @@ Parallelized parallelize(nn::Module& root, const DeviceMesh& mesh, const Paralle
     const bool shard = plan.strategy == "fsdp2";
     const auto& group = shard ? mesh.communicator("dp_shard") : result.group;
     shard_unit(unit, group,
-               {.shard = shard, .reshard_after_forward = plan.reshard_after_forward, .reduce_dtype = plan.reduce_dtype},
+               {.shard = shard,
+                .reshard_after_forward = plan.reshard_after_forward,
+                .reduce_dtype = plan.reduce_dtype},
                result.stats);
     if (plan.recompute) recompute_unit(unit);
   }

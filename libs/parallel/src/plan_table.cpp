@@ -15,7 +15,9 @@ bool alike(UnitPlan a, const UnitPlan& b) {
   return a == b;
 }
 
-std::string mib(int64_t bytes) { return fmt::format("{:.2f}", static_cast<double>(bytes) / (1 << 20)); }
+std::string mib(int64_t bytes) {
+  return fmt::format("{:.2f}", static_cast<double>(bytes) / (1 << 20));
+}
 
 std::string word(torch::ScalarType dtype, const char* otherwise) {
   return dtype == torch::ScalarType::Undefined ? otherwise : nn::dtype_word(dtype);
@@ -25,11 +27,14 @@ std::string placement(const UnitPlan& unit, const MeshShape& mesh) {
   return unit.strategy == "fsdp2" ? detail::concat("rows/", mesh.dp_shard) : std::string("whole");
 }
 
-std::vector<std::string> row_of(const std::string& path, const UnitPlan& unit, const MeshShape& mesh) {
+std::vector<std::string> row_of(const std::string& path, const UnitPlan& unit,
+                                const MeshShape& mesh) {
   return {path,
           unit.strategy,
           placement(unit, mesh),
-          unit.strategy != "fsdp2" ? "-" : unit.reshard_after_forward ? "yes" : "no",
+          unit.strategy != "fsdp2"     ? "-"
+          : unit.reshard_after_forward ? "yes"
+                                       : "no",
           unit.recompute ? "yes" : "no",
           word(unit.param_dtype, "model's"),
           word(unit.reduce_dtype, "wide"),
@@ -55,8 +60,9 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 }  // namespace
 
 std::string ParallelPlan::describe() const {
-  std::vector<std::vector<std::string>> rows = {{"unit", "strategy", "placement", "reshard", "recompute", "param_dtype",
-                                                 "reduce_dtype", "parameters", "gathered MiB", "per rank MiB"}};
+  std::vector<std::vector<std::string>> rows = {{"unit", "strategy", "placement", "reshard",
+                                                 "recompute", "param_dtype", "reduce_dtype",
+                                                 "parameters", "gathered MiB", "per rank MiB"}};
   int64_t numel = 0, local_bytes = 0;
   for (size_t begin = 0, end; begin < units.size(); begin = end) {
     for (end = begin + 1; end < units.size() && alike(units[begin], units[end]);) ++end;
@@ -68,10 +74,12 @@ std::string ParallelPlan::describe() const {
       local_bytes += units[i].local_bytes;
     }
   }
-  return fmt::format("mesh: dp_replicate {} x dp_shard {} x sp {}\n", mesh.dp_replicate, mesh.dp_shard, mesh.sp) +
+  return fmt::format("mesh: dp_replicate {} x dp_shard {} x sp {}\n", mesh.dp_replicate,
+                     mesh.dp_shard, mesh.sp) +
          table(rows) +
-         fmt::format("total: {} parameters; {} MiB per rank of compute copies, masters and gradients\n",
-                     numel, mib(local_bytes));
+         fmt::format(
+             "total: {} parameters; {} MiB per rank of compute copies, masters and gradients\n",
+             numel, mib(local_bytes));
 }
 
 }  // namespace veomni::parallel

@@ -22,7 +22,7 @@ using Tensors = nn::Unit::Tensors;
 struct Recompute final : autograd::Node {
   std::vector<autograd::SavedVariable> inputs;
   nn::Unit::Body body;
-  std::vector<size_t> linked_outputs;   ///< indices among the body's results
+  std::vector<size_t> linked_outputs;  ///< indices among the body's results
   size_t num_outputs = 0;
 
   autograd::variable_list apply(autograd::variable_list&& gradients) override;
@@ -50,8 +50,8 @@ autograd::variable_list Recompute::apply(autograd::variable_list&& gradients) {
     autograd::AutoGradMode enable(true);
     results = body(detached);
   }
-  VEOMNI_CHECK(results.size() == num_outputs, "a recomputed unit returned ", results.size(), " tensors, at first ",
-               num_outputs);
+  VEOMNI_CHECK(results.size() == num_outputs, "a recomputed unit returned ", results.size(),
+               " tensors, at first ", num_outputs);
   autograd::variable_list roots, root_gradients;
   for (size_t i = 0; i < linked_outputs.size(); ++i) {
     const auto& result = results[linked_outputs[i]];
@@ -66,7 +66,7 @@ autograd::variable_list Recompute::apply(autograd::variable_list&& gradients) {
   for (const auto& input : detached) {
     if (input.defined() && input.requires_grad()) to_inputs.push_back(input.grad());
   }
-  to_inputs.emplace_back();   // the anchor's
+  to_inputs.emplace_back();  // the anchor's
   return to_inputs;
 }
 
@@ -79,7 +79,8 @@ class RecomputeInterceptor final : public nn::Unit::Interceptor {
   Tensors call(nn::Unit&, Tensors inputs, const nn::Unit::Body& next) override {
     const bool trains = std::any_of(parameters_.begin(), parameters_.end(),
                                     [](const nn::Parameter& p) { return p.trainable(); });
-    if (!autograd::GradMode::is_enabled() || !(trains || any_requires_grad(inputs))) return next(inputs);
+    if (!autograd::GradMode::is_enabled() || !(trains || any_requires_grad(inputs)))
+      return next(inputs);
     Tensors results;
     {
       torch::NoGradGuard no_grad;
@@ -106,7 +107,7 @@ class RecomputeInterceptor final : public nn::Unit::Interceptor {
   }
 
  private:
-  std::vector<nn::Parameter> parameters_;   ///< of the unit and all units inside
+  std::vector<nn::Parameter> parameters_;  ///< of the unit and all units inside
 };
 
 }  // namespace

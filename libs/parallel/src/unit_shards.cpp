@@ -13,14 +13,17 @@ using nn::wide_dtype;
 
 void resize_storage(const torch::Tensor& tensor, int64_t bytes) {
   auto* storage = tensor.storage().unsafeGetStorageImpl();
-  auto* allocator = storage->allocator() ? storage->allocator() : c10::GetAllocator(tensor.device().type());
+  auto* allocator =
+      storage->allocator() ? storage->allocator() : c10::GetAllocator(tensor.device().type());
   storage->set_data_ptr_noswap(allocator->allocate(static_cast<size_t>(bytes)));
   storage->set_nbytes(static_cast<size_t>(bytes));
 }
 
-/// The first `numel` elements of a tensor's storage, as a tensor of its own: writing through it moves no version counter.
+/// The first `numel` elements of a tensor's storage, as a tensor of its own: writing through it
+/// moves no version counter.
 torch::Tensor flat_storage(const torch::Tensor& tensor, int64_t numel) {
-  return torch::empty({0}, tensor.options().requires_grad(false)).set_(tensor.storage(), 0, {numel}, {1});
+  return torch::empty({0}, tensor.options().requires_grad(false))
+      .set_(tensor.storage(), 0, {numel}, {1});
 }
 
 }  // namespace
@@ -31,9 +34,12 @@ int64_t UnitShards::Entry::chunk_numel(int world) const {
   return shape[0] ? chunk_rows * (parameter.numel() / shape[0]) : 0;
 }
 
-UnitShards::UnitShards(nn::Unit& unit, std::shared_ptr<Communicator> group, const FullyShardOptions& options,
-                       std::shared_ptr<ShardStats> stats)
-    : name_(unit.name()), group_(std::move(group)), reduce_dtype_(options.reduce_dtype), stats_(std::move(stats)) {
+UnitShards::UnitShards(nn::Unit& unit, std::shared_ptr<Communicator> group,
+                       const FullyShardOptions& options, std::shared_ptr<ShardStats> stats)
+    : name_(unit.name()),
+      group_(std::move(group)),
+      reduce_dtype_(options.reduce_dtype),
+      stats_(std::move(stats)) {
   for (auto& parameter : unit.unit_parameters()) {
     Entry entry{.parameter = parameter};
     entry.sharded = options.shard && group_->size() > 1 && !parameter.shape().empty();
@@ -48,7 +54,8 @@ UnitShards::UnitShards(nn::Unit& unit, std::shared_ptr<Communicator> group, cons
 }
 
 bool UnitShards::anything_trains() const {
-  return std::any_of(subtree_.begin(), subtree_.end(), [](const nn::Parameter& p) { return p.trainable(); });
+  return std::any_of(subtree_.begin(), subtree_.end(),
+                     [](const nn::Parameter& p) { return p.trainable(); });
 }
 
 void UnitShards::gather() {
@@ -72,8 +79,8 @@ void UnitShards::separate_value(Entry& entry) const {
   auto& parameter = entry.parameter;
   VEOMNI_CHECK(!parameter.local().is_meta(), "unit ", name_, ": parameter ", parameter.name(),
                " is still on meta; call materialize() before the first forward");
-  // A rank that owns every row (fewer rows than ranks) was given value() as an alias of local(); here it is freed and
-  // filled like everyone's.
+  // A rank that owns every row (fewer rows than ranks) was given value() as an alias of local();
+  // here it is freed and filled like everyone's.
   if (!parameter.value().is_alias_of(parameter.local())) return;
   auto value = torch::empty(parameter.shape(), parameter.local().options());
   resize_storage(value, 0);
@@ -92,7 +99,8 @@ void UnitShards::collect(bool& has_storage) {
     if (!entry.sharded) continue;
     const auto& local = entry.parameter.local();
     const int64_t chunk = entry.chunk_numel(world), bytes = chunk * world * local.element_size();
-    // The storage holds equal blocks, value() views its first rows: the gather lands without a copy.
+    // The storage holds equal blocks, value() views its first rows: the gather lands without a
+    // copy.
     resize_storage(entry.parameter.value(), bytes);
     gathered_bytes_ += bytes;
     stats_->gathered_bytes += bytes;
@@ -119,8 +127,8 @@ void UnitShards::free_values() {
 
 void UnitShards::begin_backward() {
   if (in_backward_++ > 0 || group_->size() == 1) return;
-  // Where the shard is whole, Parameter::grad() is value().grad(): what earlier micro-batches left there is summed already
-  // and must not be summed again.
+  // Where the shard is whole, Parameter::grad() is value().grad(): what earlier micro-batches left
+  // there is summed already and must not be summed again.
   for (auto& entry : entries_) {
     auto& parameter = entry.parameter;
     if (!parameter.shard().is_whole()) continue;
@@ -136,7 +144,8 @@ void UnitShards::end_backward() {
   for (auto& entry : entries_) {
     auto& parameter = entry.parameter;
     if (!parameter.trainable() || parameter.grad().defined()) continue;
-    parameter.set_grad(torch::zeros(parameter.shape(), parameter.value().options().dtype(wide_dtype(parameter.dtype()))));
+    parameter.set_grad(torch::zeros(
+        parameter.shape(), parameter.value().options().dtype(wide_dtype(parameter.dtype()))));
   }
 }
 
@@ -146,7 +155,8 @@ torch::Tensor UnitShards::take_gradient(Entry& entry) const {
   auto gradient = value.grad();
   value.mutable_grad() = torch::Tensor();
   const auto wide = wide_dtype(value.scalar_type());
-  if (!gradient.defined()) gradient = torch::zeros(value.sizes(), value.options().requires_grad(false).dtype(wide));
+  if (!gradient.defined())
+    gradient = torch::zeros(value.sizes(), value.options().requires_grad(false).dtype(wide));
   const auto dtype = reduce_dtype_ == torch::ScalarType::Undefined ? wide : reduce_dtype_;
   return gradient.to(dtype).contiguous().view({-1});
 }
@@ -178,10 +188,12 @@ void UnitShards::reduce() {
       auto gradient = take_gradient(entry);
       ins.push_back(sharded ? padded(entry, gradient) : gradient);
       const int64_t numel = sharded ? entry.chunk_numel(group_->size()) : gradient.numel();
-      outs.push_back(torch::empty({numel}, gradient.options().dtype(wide_dtype(entry.parameter.dtype()))));
+      outs.push_back(
+          torch::empty({numel}, gradient.options().dtype(wide_dtype(entry.parameter.dtype()))));
       if (!sharded) works.push_back(group_->all_reduce(outs.back(), ins.back(), ReduceOp::kSum));
     }
-    if (sharded && !outs.empty()) works.push_back(group_->reduce_scatter_coalesced(outs, ins, ReduceOp::kSum));
+    if (sharded && !outs.empty())
+      works.push_back(group_->reduce_scatter_coalesced(outs, ins, ReduceOp::kSum));
   }
   for (auto& work : works) work->wait();
   if (!order.empty()) stats_->num_reduces += 1;

@@ -10,7 +10,8 @@
 
 namespace veomni::parallel {
 
-/// Calls nest: a unit may be used several times at once. Frees and gathers act on the first and the last.
+/// Calls nest: a unit may be used several times at once. Frees and gathers act on the first and the
+/// last.
 class UnitShards {
  public:
   UnitShards(nn::Unit& unit, std::shared_ptr<Communicator> group, const FullyShardOptions& options,
@@ -23,8 +24,8 @@ class UnitShards {
   void gather();
   void drop();
 
-  /// Around the backward of one use; the last end_backward sums gradients over the group and adds them to
-  /// Parameter::grad().
+  /// Around the backward of one use; the last end_backward sums gradients over the group and adds
+  /// them to Parameter::grad().
   void begin_backward();
   void end_backward();
 
@@ -32,9 +33,10 @@ class UnitShards {
   struct Entry {
     nn::Parameter parameter;
     bool sharded = false;
-    torch::Tensor prior;   ///< gradient of earlier micro-batches, kept aside while value().grad() collects this one's
+    /// Gradient of earlier micro-batches, kept aside while value().grad() collects this one's.
+    torch::Tensor prior;
 
-    int64_t chunk_numel(int world) const;   ///< elements of one rank's block, padding included
+    int64_t chunk_numel(int world) const;  ///< elements of one rank's block, padding included
   };
 
   void collect(bool& has_storage);

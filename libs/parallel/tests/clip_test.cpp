@@ -3,7 +3,7 @@
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 
@@ -13,7 +13,8 @@
 namespace veomni::parallel {
 namespace {
 
-/// A parameter whose gradient is the matching rows of `full`: sharded over the group, or whole on every rank.
+/// A parameter whose gradient is the matching rows of `full`: sharded over the group, or whole on
+/// every rank.
 nn::Parameter with_gradient(const torch::Tensor& full, Communicator& group, bool shard) {
   nn::Parameter parameter(full.sizes().vec(), {.dtype = full.scalar_type()}, nn::Init::zeros());
   auto rows = full;
@@ -27,15 +28,18 @@ nn::Parameter with_gradient(const torch::Tensor& full, Communicator& group, bool
 }
 
 TEST(GradientNorm, CountsEachElementOnce) {
-  const auto a = torch::arange(35, torch::kDouble).view({7, 5}).sin(), b = torch::arange(9, torch::kDouble).cos();
-  const auto row = torch::full({1, 3}, 2.0, torch::kDouble), scalar = torch::full({}, 3.0, torch::kDouble);
+  const auto a = torch::arange(35, torch::kDouble).view({7, 5}).sin(),
+             b = torch::arange(9, torch::kDouble).cos();
+  const auto row = torch::full({1, 3}, 2.0, torch::kDouble),
+             scalar = torch::full({}, 3.0, torch::kDouble);
   double want = 0;
   for (const auto& t : {a, b, row, scalar}) want += t.square().sum().item<double>();
   for (int ranks = 1; ranks <= 4; ++ranks) {
     run_ranks(ranks, [&](Communicator& comm) {
       const std::vector<nn::Parameter> parameters = {
-          with_gradient(a, comm, true),        with_gradient(b, comm, false), with_gradient(row, comm, true),
-          with_gradient(scalar, comm, false), nn::Parameter({4}, {}, nn::Init::zeros())};
+          with_gradient(a, comm, true), with_gradient(b, comm, false),
+          with_gradient(row, comm, true), with_gradient(scalar, comm, false),
+          nn::Parameter({4}, {}, nn::Init::zeros())};
       EXPECT_NEAR(gradient_norm(parameters, comm), std::sqrt(want), 1e-12) << ranks;
     });
   }
@@ -58,7 +62,7 @@ TEST(GradientNorm, IsPreciseAndIndependentOfThreads) {
 TEST(GradientNorm, ShowsNan) {
   run_ranks(2, [](Communicator& comm) {
     auto full = torch::ones({4, 2});
-    full[3][1] = NAN;   // on rank 1 only
+    full[3][1] = NAN;  // on rank 1 only
     EXPECT_TRUE(std::isnan(gradient_norm({with_gradient(full, comm, true)}, comm)));
   });
 }

@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 using ::testing::HasSubstr;
 using toy::ToyModel;
 
-constexpr int kSamples = 3;   // of a micro-batch: a fourth rank has no token
+constexpr int kSamples = 3;  // of a micro-batch: a fourth rank has no token
 using Gradients = std::map<std::string, torch::Tensor>;
 
 struct Case {
@@ -29,14 +29,14 @@ struct Case {
   bool reshard = true;
   std::vector<std::string> recompute = {"none"};
   int accumulation = 1;
-  std::vector<std::string> frozen;   ///< patterns
-  bool all_on_rank_0 = false;        ///< the others have no token at all
+  std::vector<std::string> frozen;  ///< patterns
+  bool all_on_rank_0 = false;       ///< the others have no token at all
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << c.ranks << " ranks, " << c.dtype << ", " << c.strategy << ", reshard " << c.reshard << ", recompute "
-             << join(c.recompute) << ", accumulation " << c.accumulation << ", frozen " << join(c.frozen)
-             << (c.all_on_rank_0 ? ", all on rank 0" : "");
+  return out << c.ranks << " ranks, " << c.dtype << ", " << c.strategy << ", reshard " << c.reshard
+             << ", recompute " << join(c.recompute) << ", accumulation " << c.accumulation
+             << ", frozen " << join(c.frozen) << (c.all_on_rank_0 ? ", all on rank 0" : "");
 }
 
 void freeze(ToyModel& model, const std::vector<std::string>& patterns) {
@@ -73,7 +73,9 @@ Gradients reference(const Case& c) {
 }
 
 ParallelOptions options_of(const Case& c) {
-  return {.defaults = {.strategy = c.strategy, .reshard_after_forward = c.reshard, .recompute = c.recompute}};
+  return {.defaults = {.strategy = c.strategy,
+                       .reshard_after_forward = c.reshard,
+                       .recompute = c.recompute}};
 }
 
 Gradients parallel_gradients(const Case& c) {
@@ -109,16 +111,19 @@ void expect_equal(const Gradients& got, const Gradients& want, double tolerance,
     numel += gradient.numel();
   }
   for (const auto& [name, gradient] : want) {
-    EXPECT_LE(ops::relative_error(got.at(name), gradient, std::sqrt(square), numel), tolerance) << name << ", " << c;
+    EXPECT_LE(ops::relative_error(got.at(name), gradient, std::sqrt(square), numel), tolerance)
+        << name << ", " << c;
   }
 }
 
 const std::vector<std::vector<std::string>> kFrozen = {
-    {},                                  // all trains
-    {"table.*", "pixels.*"},             // frozen first units: nothing to do in their backward
-    {"layers.1.*"},                      // frozen in the middle: gradients pass through
-    {"embedding", "scale", "layers.0.mlp.*", "adapter.weight"},   // a frozen root with trainable units inside
-    {"embedding", "scale", "table.*", "layers.*", "adapter.*", "pixels.weight", "pixels.bias"},   // only one scalar trains
+    {},                       // all trains
+    {"table.*", "pixels.*"},  // frozen first units: nothing to do in their backward
+    {"layers.1.*"},           // frozen in the middle: gradients pass through
+    {"embedding", "scale", "layers.0.mlp.*",
+     "adapter.weight"},  // a frozen root with trainable units inside
+    {"embedding", "scale", "table.*", "layers.*", "adapter.*", "pixels.weight",
+     "pixels.bias"},  // only one scalar trains
 };
 
 void check_against_reference(torch::ScalarType dtype, double tolerance) {
@@ -126,10 +131,15 @@ void check_against_reference(torch::ScalarType dtype, double tolerance) {
     for (int accumulation : {1, 3}) {
       const auto want = reference({.dtype = dtype, .accumulation = accumulation, .frozen = frozen});
       for (int ranks = 1; ranks <= 4; ++ranks) {
-        for (const auto& recompute : std::vector<std::vector<std::string>>{{"none"}, {"layer"}, {"*"}}) {
+        for (const auto& recompute :
+             std::vector<std::vector<std::string>>{{"none"}, {"layer"}, {"*"}}) {
           for (bool reshard : {true, false}) {
-            const Case c = {.ranks = ranks, .dtype = dtype, .reshard = reshard, .recompute = recompute,
-                            .accumulation = accumulation, .frozen = frozen};
+            const Case c = {.ranks = ranks,
+                            .dtype = dtype,
+                            .reshard = reshard,
+                            .recompute = recompute,
+                            .accumulation = accumulation,
+                            .frozen = frozen};
             expect_equal(parallel_gradients(c), want, tolerance, c);
           }
         }
@@ -138,13 +148,21 @@ void check_against_reference(torch::ScalarType dtype, double tolerance) {
   }
 }
 
-TEST(FullyShard, EveryGradientEqualsOneRanksInFp64) { check_against_reference(torch::kDouble, 1e-10); }
-TEST(FullyShard, EveryGradientEqualsOneRanksInFp32) { check_against_reference(torch::kFloat, 1e-5); }
+TEST(FullyShard, EveryGradientEqualsOneRanksInFp64) {
+  check_against_reference(torch::kDouble, 1e-10);
+}
+TEST(FullyShard, EveryGradientEqualsOneRanksInFp32) {
+  check_against_reference(torch::kFloat, 1e-5);
+}
 
 TEST(FullyShard, RanksWithoutTokensTakePart) {
   for (const char* strategy : {"fsdp2", "replicate"}) {
     for (const auto& recompute : std::vector<std::vector<std::string>>{{"none"}, {"layer"}}) {
-      const Case c = {.ranks = 4, .strategy = strategy, .recompute = recompute, .accumulation = 2, .all_on_rank_0 = true};
+      const Case c = {.ranks = 4,
+                      .strategy = strategy,
+                      .recompute = recompute,
+                      .accumulation = 2,
+                      .all_on_rank_0 = true};
       expect_equal(parallel_gradients(c), reference(c), 1e-10, c);
     }
   }
@@ -162,7 +180,8 @@ TEST(FullyShard, ReplicatedUnitsSumTheirGradients) {
 TEST(FullyShard, SameLayoutTwiceIsBitEqual) {
   const Case c = {.ranks = 3, .dtype = torch::kFloat, .recompute = {"layer"}, .accumulation = 3};
   const auto first = parallel_gradients(c), second = parallel_gradients(c);
-  for (const auto& [name, gradient] : first) EXPECT_TRUE(torch::equal(gradient, second.at(name))) << name;
+  for (const auto& [name, gradient] : first)
+    EXPECT_TRUE(torch::equal(gradient, second.at(name))) << name;
 }
 
 /// A sharded model ready to run on one rank.
@@ -170,7 +189,8 @@ struct Sharded {
   ToyModel model;
   std::shared_ptr<ShardStats> stats;
 
-  explicit Sharded(Communicator& comm, const FullyShardOptions& options = {}, torch::ScalarType dtype = torch::kFloat)
+  explicit Sharded(Communicator& comm, const FullyShardOptions& options = {},
+                   torch::ScalarType dtype = torch::kFloat)
       : model({.device = torch::kMeta, .dtype = dtype}) {
     stats = fully_shard(model, comm.shared_from_this(), options);
     nn::materialize(model, torch::kCPU, nn::Masters::kTrainable);
@@ -178,8 +198,9 @@ struct Sharded {
   }
   torch::Tensor loss(Communicator& comm) {
     const auto slice = io::shard_rows(kSamples, comm.rank(), comm.size());
-    return model.loss(
-        toy::make_batch(0, slice.begin, slice.begin + slice.length, model.named_parameters()[0].second.dtype()), 12);
+    return model.loss(toy::make_batch(0, slice.begin, slice.begin + slice.length,
+                                      model.named_parameters()[0].second.dtype()),
+                      12);
   }
 };
 
@@ -211,7 +232,8 @@ TEST(FullyShard, MemoryIsTheRootAndTheUnitsInFlight) {
         if (!path.empty()) largest = std::max(largest, in_flight_bytes(*unit, world));
       }
       auto loss = sharded.loss(comm);
-      EXPECT_EQ(sharded.stats->gathered_bytes, padded_bytes(sharded.model, world)) << "the root alone stays";
+      EXPECT_EQ(sharded.stats->gathered_bytes, padded_bytes(sharded.model, world))
+          << "the root alone stays";
       loss.backward();
       EXPECT_EQ(sharded.stats->gathered_bytes, 0);
       EXPECT_EQ(sharded.stats->peak_gathered_bytes, padded_bytes(sharded.model, world) + largest);
@@ -229,10 +251,11 @@ TEST(FullyShard, MemoryIsTheRootAndTheUnitsInFlight) {
 
 TEST(FullyShard, GathersAreCounted) {
   run_ranks(2, [](Communicator& comm) {
-    const int num_units = 4 + 2 * 3, nested_uses = num_units - 1 + 1;   // the adapter is used twice
+    const int num_units = 4 + 2 * 3, nested_uses = num_units - 1 + 1;  // the adapter is used twice
     Sharded resharding(comm);
     resharding.loss(comm).backward();
-    EXPECT_EQ(resharding.stats->num_gathers, 1 + 2 * nested_uses) << "the root once, every other use twice";
+    EXPECT_EQ(resharding.stats->num_gathers, 1 + 2 * nested_uses)
+        << "the root once, every other use twice";
     EXPECT_EQ(resharding.stats->num_reduces, 1 + nested_uses);
     Sharded keeping(comm, {.reshard_after_forward = false});
     keeping.loss(comm).backward();
@@ -285,8 +308,10 @@ TEST(FullyShard, FullMasterGivesEveryRankTheWhole) {
     const auto want = whole.named_parameters();
     const auto got = sharded.model.named_parameters();
     for (size_t i = 0; i < want.size(); ++i) {
-      EXPECT_TRUE(torch::equal(full_master(got[i].second, comm), want[i].second.master())) << want[i].first;
-      EXPECT_TRUE(torch::equal(full_gradient(got[i].second, comm), torch::zeros(want[i].second.shape())));
+      EXPECT_TRUE(torch::equal(full_master(got[i].second, comm), want[i].second.master()))
+          << want[i].first;
+      EXPECT_TRUE(
+          torch::equal(full_gradient(got[i].second, comm), torch::zeros(want[i].second.shape())));
     }
   });
 }
@@ -328,7 +353,9 @@ TEST(FullyShard, AnExceptionOnOneRankEndsAllWithIt) {
 
 class Loose : public nn::Module {
  public:
-  Loose() : weight_(parameter("weight", nn::Parameter({2}, {.device = torch::kMeta}, nn::Init::zeros()))) {}
+  Loose()
+      : weight_(
+            parameter("weight", nn::Parameter({2}, {.device = torch::kMeta}, nn::Init::zeros()))) {}
 
  private:
   nn::Parameter weight_;

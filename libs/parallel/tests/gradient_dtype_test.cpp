@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/// What autograd does with gradients of narrow parameters: the ground under nn::Parameter and fully_shard.
+/// What autograd does with gradients of narrow parameters: the ground under nn::Parameter and
+/// fully_shard.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
 
 #include "veomni/nn/parameter.h"
 
@@ -10,8 +12,11 @@ namespace {
 
 /// A weight-gradient kernel that returns fp32, as ours do.
 struct WideGradient : torch::autograd::Function<WideGradient> {
-  static torch::Tensor forward(torch::autograd::AutogradContext*, const torch::Tensor& weight) { return weight.sum(); }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list g) {
+  static torch::Tensor forward(torch::autograd::AutogradContext*, const torch::Tensor& weight) {
+    return weight.sum();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
+                                                 torch::autograd::variable_list g) {
     auto gradient = torch::full({4}, 1.0f).mul_(g[0].to(torch::kFloat));
     last_data = gradient.data_ptr();
     return {gradient};

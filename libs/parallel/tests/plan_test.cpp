@@ -55,12 +55,14 @@ TEST(Plan, CountsBytes) {
   for (auto& [path, parameter] : model.named_parameters()) {
     if (path == "pixels.bias") parameter.set_trainable(false);
   }
-  // pixels: weight [5, 6], bias [6] (frozen), gate []; rank 0 of 4 has 2 rows of the weight, 2 of the bias, the gate.
+  // pixels: weight [5, 6], bias [6] (frozen), gate []; rank 0 of 4 has 2 rows of the weight, 2 of
+  // the bias, the gate.
   auto pixels = units_of(make_plan(model, kFour, {})).at("pixels");
   EXPECT_EQ(pixels.numel, 30 + 6 + 1);
   EXPECT_EQ(pixels.gathered_bytes, 37 * 2);
   EXPECT_EQ(pixels.local_numel, 12 + 2 + 1);
-  EXPECT_EQ(pixels.local_bytes, (12 + 1) * (2 + 4 + 4) + 2 * 2) << "bf16 copy, fp32 master, fp32 gradient";
+  EXPECT_EQ(pixels.local_bytes, (12 + 1) * (2 + 4 + 4) + 2 * 2)
+      << "bf16 copy, fp32 master, fp32 gradient";
   pixels = units_of(make_plan(model, kFour, {.defaults = {.param_dtype = "float32"}})).at("pixels");
   EXPECT_EQ(pixels.local_bytes, (12 + 1) * (4 + 4) + 2 * 4) << "the fp32 copy is its own master";
 }
@@ -74,7 +76,8 @@ TEST(Plan, MoreSpecificEntriesWin) {
   options.modules["layers.1.mlp"].strategy = "fsdp2";
   auto units = units_of(make_plan(model, kFour, options));
   EXPECT_FALSE(units.at("layers.0").reshard_after_forward);
-  EXPECT_FALSE(units.at("layers.0.mlp").reshard_after_forward) << "a module's entry holds for what is inside";
+  EXPECT_FALSE(units.at("layers.0.mlp").reshard_after_forward)
+      << "a module's entry holds for what is inside";
   EXPECT_EQ(units.at("layers.1").strategy, "replicate");
   EXPECT_EQ(units.at("layers.1.mlp").strategy, "fsdp2");
   EXPECT_TRUE(units.at("layers.1.mlp").reshard_after_forward);
@@ -99,8 +102,9 @@ TEST(Plan, RecomputeByLayerOrName) {
 
 TEST(Plan, ReadsARecipe) {
   ParallelOptions options;
-  read_fields({"r.yaml"}, YAML::Load("{default: {recompute: [layer], reduce_dtype: bfloat16}, "
-                                     "modules: {table: {strategy: replicate, recompute: [none]}}}"),
+  read_fields({"r.yaml"},
+              YAML::Load("{default: {recompute: layer, reduce_dtype: bfloat16}, "
+                         "modules: {table: {strategy: replicate, recompute: [none]}}}"),
               options, "parallel");
   ToyModel model({.device = torch::kMeta});
   auto units = units_of(make_plan(model, kFour, options));
@@ -108,17 +112,25 @@ TEST(Plan, ReadsARecipe) {
   EXPECT_FALSE(units.at("table").recompute);
   EXPECT_TRUE(units.at("pixels").recompute);
   EXPECT_EQ(units.at("table").reduce_dtype, torch::kBFloat16) << "what an entry leaves out stays";
-  EXPECT_THROW(read_fields({"r.yaml"}, YAML::Load("{default: {strategy: fsdp3}}"), options, "parallel"), ConfigError);
-  EXPECT_THROW(read_fields({"r.yaml"}, YAML::Load("{modules: {table: {reshard: true}}}"), options, "parallel"), ConfigError);
+  EXPECT_THROW(
+      read_fields({"r.yaml"}, YAML::Load("{default: {strategy: fsdp3}}"), options, "parallel"),
+      ConfigError);
+  EXPECT_THROW(read_fields({"r.yaml"}, YAML::Load("{modules: {table: {reshard: true}}}"), options,
+                           "parallel"),
+               ConfigError);
 }
 
 TEST(Plan, ErrorsNameTheCure) {
   ParallelOptions options;
-  options.modules["tabel"].strategy = "replicate";
-  EXPECT_THAT(plan_error(options), HasSubstr("parallel.modules: 'tabel' matches nothing in the model; did you mean 'table'?"));
-  EXPECT_THAT(plan_error({.defaults = {.recompute = {"layers.7"}}}), HasSubstr("parallel.default.recompute: 'layers.7'"));
+  options.modules["tabl"].strategy = "replicate";
+  EXPECT_THAT(
+      plan_error(options),
+      HasSubstr("parallel.modules: 'tabl' matches nothing in the model; did you mean 'table'?"));
+  EXPECT_THAT(plan_error({.defaults = {.recompute = {"layers.7"}}}),
+              HasSubstr("parallel.default.recompute: 'layers.7'"));
   EXPECT_THAT(plan_error({.defaults = {.recompute = {"none", "layer"}}}), HasSubstr("'none'"));
-  EXPECT_THAT(plan_error({.defaults = {.strategy = "ddp"}}), HasSubstr("it has fsdp2 and replicate"));
+  EXPECT_THAT(plan_error({.defaults = {.strategy = "ddp"}}),
+              HasSubstr("it has fsdp2 and replicate"));
   EXPECT_THAT(plan_error({.defaults = {.param_dtype = "bf16"}}), HasSubstr("bf16"));
   EXPECT_THAT(plan_error({}, {2, 2, 1}), HasSubstr("hybrid sharding"));
   EXPECT_THAT(plan_error({}, {1, 2, 2}), HasSubstr("sequence parallelism"));

@@ -3,7 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "veomni/base/error.h"
 
@@ -14,7 +14,9 @@ using ::testing::HasSubstr;
 
 class Square : public nn::Unit {
  public:
-  Square() : weight_(parameter("weight", nn::Parameter({3}, {.dtype = torch::kDouble}, nn::Init::ones()))) {
+  Square()
+      : weight_(
+            parameter("weight", nn::Parameter({3}, {.dtype = torch::kDouble}, nn::Init::ones()))) {
     weight_.value().detach().fill_(2);
   }
   Tensors forward(Tensors inputs) {

@@ -2,7 +2,8 @@
 /// A small model of Units with every shape of trouble: see the members of ToyModel.
 #pragma once
 
-#include <torch/torch.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <string>
@@ -17,9 +18,9 @@ inline constexpr int64_t kWidth = 6, kVocab = 11, kColors = 5, kTokensPerSample 
 
 /// A micro-batch of some samples: 4 tokens and 1 pixel row each. No sample at all is legal.
 struct Batch {
-  torch::Tensor ids;      ///< [T] int64
-  torch::Tensor pixels;   ///< [P, kColors]
-  torch::Tensor places;   ///< [P] int64: the token each pixel row belongs to
+  torch::Tensor ids;     ///< [T] int64
+  torch::Tensor pixels;  ///< [P, kColors]
+  torch::Tensor places;  ///< [P] int64: the token each pixel row belongs to
 };
 
 inline nn::Parameter param(std::vector<int64_t> shape, const nn::ParamOptions& options) {
@@ -29,9 +30,12 @@ inline nn::Parameter param(std::vector<int64_t> shape, const nn::ParamOptions& o
 /// Takes integers only: no input needs a gradient.
 class Table : public nn::Unit {
  public:
-  explicit Table(const nn::ParamOptions& o) : weight_(parameter("weight", param({kVocab, kWidth}, o))) {}
+  explicit Table(const nn::ParamOptions& o)
+      : weight_(parameter("weight", param({kVocab, kWidth}, o))) {}
   torch::Tensor forward(torch::Tensor ids) {
-    return run(Tensors{}, [this, ids](const Tensors&) { return Tensors{at::embedding(weight_.value(), ids)}; })[0];
+    return run(Tensors{}, [this, ids](const Tensors&) {
+      return Tensors{at::embedding(weight_.value(), ids)};
+    })[0];
   }
 
  private:
@@ -60,17 +64,20 @@ class Pixels : public nn::Unit {
 class Mlp : public nn::Unit {
  public:
   explicit Mlp(const nn::ParamOptions& o)
-      : up_(parameter("up", param({kWidth, 2 * kWidth}, o))), down_(parameter("down", param({2 * kWidth, kWidth}, o))) {}
+      : up_(parameter("up", param({kWidth, 2 * kWidth}, o))),
+        down_(parameter("down", param({2 * kWidth, kWidth}, o))) {}
   torch::Tensor forward(torch::Tensor x) {
-    return run(x, [this](const torch::Tensor& x) { return x.mm(up_.value()).tanh().mm(down_.value()); });
+    return run(
+        x, [this](const torch::Tensor& x) { return x.mm(up_.value()).tanh().mm(down_.value()); });
   }
 
  private:
   nn::Parameter up_, down_;
 };
 
-/// Several inputs (one of them undefined, one of integers), several outputs (one of integers, one that depends on nothing
-/// that trains), a nested unit, an unused parameter, a parameter of one row.
+/// Several inputs (one of them undefined, one of integers), several outputs (one of integers, one
+/// that depends on nothing that trains), a nested unit, an unused parameter, a parameter of one
+/// row.
 class Layer : public nn::Unit {
  public:
   explicit Layer(const nn::ParamOptions& o)
@@ -81,12 +88,14 @@ class Layer : public nn::Unit {
     child("mlp", mlp_);
   }
   /// (x [T, D], deep [T, D], ids [T]) -> x [T, D], aux [T]
-  std::pair<torch::Tensor, torch::Tensor> forward(torch::Tensor x, torch::Tensor deep, torch::Tensor ids) {
+  std::pair<torch::Tensor, torch::Tensor> forward(torch::Tensor x, torch::Tensor deep,
+                                                  torch::Tensor ids) {
     auto out = run({x, torch::Tensor(), deep, ids}, [this](const Tensors& in) {
       EXPECT_FALSE(in[1].defined());
       auto hidden = in[0].mm(mix_.value()).add(row_.value()).sin();
       auto mixed = in[0] + mlp_.forward(hidden) + in[2] * 0.5;
-      return Tensors{mixed, hidden.mul(hidden).mean(1), in[3] + 1, torch::ones_like(in[0]), torch::Tensor()};
+      return Tensors{mixed, hidden.mul(hidden).mean(1), in[3] + 1, torch::ones_like(in[0]),
+                     torch::Tensor()};
     });
     EXPECT_EQ(out[2].scalar_type(), torch::kLong);
     EXPECT_FALSE(out[4].defined());
@@ -101,7 +110,8 @@ class Layer : public nn::Unit {
 /// Used twice: once before the layers, once after.
 class Adapter : public nn::Unit {
  public:
-  explicit Adapter(const nn::ParamOptions& o) : weight_(parameter("weight", param({kWidth, kWidth}, o))) {}
+  explicit Adapter(const nn::ParamOptions& o)
+      : weight_(parameter("weight", param({kWidth, kWidth}, o))) {}
   torch::Tensor forward(torch::Tensor x) {
     return run(x, [this](const torch::Tensor& x) { return x + x.mm(weight_.value()).cos(); });
   }
@@ -163,7 +173,8 @@ class ToyModel : public nn::Unit {
 inline Batch make_batch(int micro, int64_t begin, int64_t end, torch::ScalarType dtype) {
   const int64_t samples = end - begin;
   auto ids = torch::arange(begin * kTokensPerSample, end * kTokensPerSample, torch::kLong);
-  auto pixels = torch::arange(begin * kColors, end * kColors, torch::kDouble).add(100 * micro).sin();
+  auto pixels =
+      torch::arange(begin * kColors, end * kColors, torch::kDouble).add(100 * micro).sin();
   return {ids.mul(7).add(micro * 5).remainder(kVocab), pixels.view({samples, kColors}).to(dtype),
           torch::arange(samples, torch::kLong).mul(kTokensPerSample)};
 }

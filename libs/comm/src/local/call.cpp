@@ -51,7 +51,8 @@ std::string problem_of_splits(const Call& call, int size) {
   const auto& out = call.outs[0];
   if (in.dim() == 0 || out.dim() == 0) return "all_to_all needs tensors with rows";
   if (in.sizes().slice(1) != out.sizes().slice(1)) return "rows of in and out differ in shape";
-  if (static_cast<int>(call.in_splits.size()) != size || static_cast<int>(call.out_splits.size()) != size) {
+  if (static_cast<int>(call.in_splits.size()) != size ||
+      static_cast<int>(call.out_splits.size()) != size) {
     return "needs one split per rank";
   }
   for (const auto* splits : {&call.in_splits, &call.out_splits}) {
@@ -74,19 +75,22 @@ char* bytes_at(const torch::Tensor& tensor, int64_t offset) {
   return static_cast<char*>(tensor.data_ptr()) + offset;
 }
 
-/// Each rank reduces one stretch of elements and writes it to every rank: no element is summed twice, and none is
-/// read by a rank after another has overwritten it.
+/// Each rank reduces one stretch of elements and writes it to every rank: no element is summed
+/// twice, and none is read by a rank after another has overwritten it.
 void execute_all_reduce(const std::vector<Call>& calls, int rank) {
   const auto& mine = calls[rank];
   const int64_t numel = mine.ins[0].numel(), size = static_cast<int64_t>(calls.size());
   const int64_t begin = numel * rank / size, length = numel * (rank + 1) / size - begin;
   if (length == 0) return;
   std::vector<const void*> ins;
-  for (const auto& call : calls) ins.push_back(bytes_at(call.ins[0], begin * call.ins[0].element_size()));
+  for (const auto& call : calls)
+    ins.push_back(bytes_at(call.ins[0], begin * call.ins[0].element_size()));
   const int64_t out_size = mine.outs[0].element_size();
   char* out = bytes_at(mine.outs[0], begin * out_size);
-  reduce_buffers(out, mine.outs[0].scalar_type(), ins, mine.ins[0].scalar_type(), length, mine.reduce);
-  for (const auto& call : calls) copy_bytes(bytes_at(call.outs[0], begin * out_size), out, length * out_size);
+  reduce_buffers(out, mine.outs[0].scalar_type(), ins, mine.ins[0].scalar_type(), length,
+                 mine.reduce);
+  for (const auto& call : calls)
+    copy_bytes(bytes_at(call.outs[0], begin * out_size), out, length * out_size);
 }
 
 void execute_all_gather(const std::vector<Call>& calls, int rank) {
@@ -105,8 +109,10 @@ void execute_reduce_scatter(const std::vector<Call>& calls, int rank) {
     const auto& in = calls[rank].ins[i];
     if (out.numel() == 0) continue;
     std::vector<const void*> ins;
-    for (const auto& call : calls) ins.push_back(bytes_at(call.ins[i], rank * out.numel() * in.element_size()));
-    reduce_buffers(out.data_ptr(), out.scalar_type(), ins, in.scalar_type(), out.numel(), calls[rank].reduce);
+    for (const auto& call : calls)
+      ins.push_back(bytes_at(call.ins[i], rank * out.numel() * in.element_size()));
+    reduce_buffers(out.data_ptr(), out.scalar_type(), ins, in.scalar_type(), out.numel(),
+                   calls[rank].reduce);
   }
 }
 
@@ -115,16 +121,21 @@ void execute_all_to_all(const std::vector<Call>& calls, int rank) {
   const int64_t bytes = row_bytes(mine.outs[0]);
   int64_t to = 0;
   for (const auto& call : calls) {
-    const int64_t from = std::accumulate(call.in_splits.begin(), call.in_splits.begin() + rank, int64_t{0});
+    const int64_t from =
+        std::accumulate(call.in_splits.begin(), call.in_splits.begin() + rank, int64_t{0});
     const int64_t rows = call.in_splits[rank];
-    if (rows && bytes) copy_bytes(bytes_at(mine.outs[0], to * bytes), bytes_at(call.ins[0], from * bytes), rows * bytes);
+    if (rows && bytes)
+      copy_bytes(bytes_at(mine.outs[0], to * bytes), bytes_at(call.ins[0], from * bytes),
+                 rows * bytes);
     to += rows;
   }
 }
 
 void execute_broadcast(const std::vector<Call>& calls, int rank) {
   const auto& root = calls[calls[rank].root].ins[0];
-  if (root.numel()) copy_bytes(calls[rank].outs[0].data_ptr(), root.data_ptr(), static_cast<int64_t>(root.nbytes()));
+  if (root.numel())
+    copy_bytes(calls[rank].outs[0].data_ptr(), root.data_ptr(),
+               static_cast<int64_t>(root.nbytes()));
 }
 
 }  // namespace
@@ -134,7 +145,8 @@ std::string describe(const Call& call) {
   if (reduces(call.operation)) text += call.reduce == ReduceOp::kSum ? "(sum)" : "(max)";
   for (size_t i = 0; i < call.ins.size() && i < 4; ++i) {
     text += detail::concat(i ? ", " : " ", call.ins[i].dtype().name(), " ", call.ins[i].sizes());
-    if (call.outs[i].dtype() != call.ins[i].dtype()) text += detail::concat(" -> ", call.outs[i].dtype().name());
+    if (call.outs[i].dtype() != call.ins[i].dtype())
+      text += detail::concat(" -> ", call.outs[i].dtype().name());
   }
   if (call.ins.size() > 4) text += detail::concat(", … (", call.ins.size(), " tensors)");
   if (call.operation == Operation::kBroadcast) text += detail::concat(" from rank ", call.root);
@@ -151,7 +163,8 @@ std::string problem_of(const Call& call, int size) {
     const auto& in = call.ins[i];
     const auto& out = call.outs[i];
     if (!in.defined() || !out.defined()) return "a tensor is undefined";
-    if (!in.is_contiguous() || !out.is_contiguous()) return "a tensor is not contiguous; call .contiguous() first";
+    if (!in.is_contiguous() || !out.is_contiguous())
+      return "a tensor is not contiguous; call .contiguous() first";
     if (!in.is_cpu() || !out.is_cpu()) return "backend local takes CPU tensors only";
     if (reduces(call.operation)) {
       if (!can_reduce(in.scalar_type(), out.scalar_type())) {
@@ -161,7 +174,8 @@ std::string problem_of(const Call& call, int size) {
       return "in and out differ in dtype";
     }
     if (!sizes_fit(call, out.numel(), in.numel(), size)) {
-      return detail::concat("out of ", out.numel(), " elements does not fit in of ", in.numel(), " for ", size, " ranks");
+      return detail::concat("out of ", out.numel(), " elements does not fit in of ", in.numel(),
+                            " for ", size, " ranks");
     }
   }
   if (call.operation == Operation::kAllToAll) return problem_of_splits(call, size);
@@ -170,15 +184,18 @@ std::string problem_of(const Call& call, int size) {
 }
 
 bool agree(const Call& a, int rank_a, const Call& b, int rank_b) {
-  if (a.operation != b.operation || a.reduce != b.reduce || a.root != b.root || a.ins.size() != b.ins.size()) {
+  if (a.operation != b.operation || a.reduce != b.reduce || a.root != b.root ||
+      a.ins.size() != b.ins.size()) {
     return false;
   }
   for (size_t i = 0; i < a.ins.size(); ++i) {
-    if (a.ins[i].scalar_type() != b.ins[i].scalar_type() || a.outs[i].scalar_type() != b.outs[i].scalar_type()) {
+    if (a.ins[i].scalar_type() != b.ins[i].scalar_type() ||
+        a.outs[i].scalar_type() != b.outs[i].scalar_type()) {
       return false;
     }
     if (a.operation == Operation::kAllToAll) {
-      const bool fits = a.in_splits[rank_b] == b.out_splits[rank_a] && b.in_splits[rank_a] == a.out_splits[rank_b];
+      const bool fits = a.in_splits[rank_b] == b.out_splits[rank_a] &&
+                        b.in_splits[rank_a] == a.out_splits[rank_b];
       if (!fits || a.ins[i].sizes().slice(1) != b.ins[i].sizes().slice(1)) return false;
     } else if (a.ins[i].numel() != b.ins[i].numel()) {
       return false;

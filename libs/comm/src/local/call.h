@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// What one rank asks of a collective, whether the ranks agree, and the moving of bytes between them.
+/// What one rank asks of a collective, whether the ranks agree, and the moving of bytes between
+/// them.
 #pragma once
 
 #include <torch/types.h>
@@ -12,7 +13,15 @@
 
 namespace veomni::local {
 
-enum class Operation { kAllReduce, kAllGather, kReduceScatter, kAllToAll, kBroadcast, kBarrier, kSplit };
+enum class Operation {
+  kAllReduce,
+  kAllGather,
+  kReduceScatter,
+  kAllToAll,
+  kBroadcast,
+  kBarrier,
+  kSplit
+};
 
 struct Call {
   Operation operation;
@@ -32,7 +41,8 @@ std::string problem_of(const Call& call, int size);
 /// Whether rank `b`'s call fits rank `a`'s.
 bool agree(const Call& a, int rank_a, const Call& b, int rank_b);
 
-/// Writes what `rank` is responsible for; runs at the same time as the other ranks' parts, which touch other bytes.
+/// Writes what `rank` is responsible for; runs at the same time as the other ranks' parts, which
+/// touch other bytes.
 void execute(const std::vector<Call>& calls, int rank);
 
 }  // namespace veomni::local

@@ -16,13 +16,14 @@ namespace local {
 
 using std::chrono::milliseconds;
 
-/// What all groups of one job share. One mutex guards everything below; it is never held while bytes move.
+/// What all groups of one job share. One mutex guards everything below; it is never held while
+/// bytes move.
 struct World {
   std::mutex mutex;
   std::condition_variable changed;
   std::string abort_reason;
-  std::vector<bool> left;   ///< by world rank: makes no more calls
-  int num_executing = 0;    ///< ranks that are moving bytes right now
+  std::vector<bool> left;  ///< by world rank: makes no more calls
+  int num_executing = 0;   ///< ranks that are moving bytes right now
 
   /// Requires the mutex.
   void abort(const std::string& reason) {
@@ -35,21 +36,22 @@ struct Group;
 
 /// One collective of a group: filled by its ranks as they arrive.
 struct Slot {
-  explicit Slot(int64_t sequence, int size) : sequence(sequence), arrived(size, false), calls(size) {}
+  explicit Slot(int64_t sequence, int size)
+      : sequence(sequence), arrived(size, false), calls(size) {}
   int64_t sequence;
   std::vector<bool> arrived;
   std::vector<Call> calls;
   int num_arrived = 0, num_finished = 0;
-  int first = -1;                                 ///< rank that arrived first
-  std::map<int, std::shared_ptr<Group>> groups;   ///< of a split, by color
+  int first = -1;                                ///< rank that arrived first
+  std::map<int, std::shared_ptr<Group>> groups;  ///< of a split, by color
 };
 
 struct Group {
   std::shared_ptr<World> world;
   std::string name;
-  std::vector<int> members;   ///< world ranks
+  std::vector<int> members;  ///< world ranks
   milliseconds timeout;
-  std::map<int64_t, std::shared_ptr<Slot>> open;   ///< not all ranks have arrived
+  std::map<int64_t, std::shared_ptr<Slot>> open;  ///< not all ranks have arrived
 };
 
 /// One rank's end of a group.
@@ -57,11 +59,12 @@ struct Member {
   std::shared_ptr<Group> group;
   int rank;
   int64_t next_sequence = 0;
-  std::deque<std::shared_ptr<Slot>> pending;   ///< called, this rank's part not yet done
+  std::deque<std::shared_ptr<Slot>> pending;  ///< called, this rank's part not yet done
 
   int size() const { return static_cast<int>(group->members.size()); }
   std::string label(const Slot& slot) const {
-    return detail::concat(describe(slot.calls[rank]), " #", slot.sequence, " on '", group->name, "'");
+    return detail::concat(describe(slot.calls[rank]), " #", slot.sequence, " on '", group->name,
+                          "'");
   }
   std::shared_ptr<Slot> post(Call call);
   void complete(const std::shared_ptr<Slot>& slot, milliseconds timeout);
@@ -77,17 +80,20 @@ struct Member {
 void Member::check_alive(const Slot* slot) const {
   const auto& reason = group->world->abort_reason;
   if (reason.empty()) return;
-  throw AbortedError(thread_context().label + (slot ? label(*slot) + " was aborted: " : "the job was aborted: ") + reason);
+  throw AbortedError(thread_context().label +
+                     (slot ? label(*slot) + " was aborted: " : "the job was aborted: ") + reason);
 }
 
-/// Compares with the first to arrive: a difference is seen when the second rank calls, not when the last does.
+/// Compares with the first to arrive: a difference is seen when the second rank calls, not when the
+/// last does.
 void Member::check_agreement(Slot& slot) {
   const auto& mine = slot.calls[rank];
   for (int r = 0; r < size(); ++r) {
     if (!slot.arrived[r] || r == rank || agree(slot.calls[r], r, mine, rank)) continue;
     const std::string message =
-        detail::concat("ranks disagree on call #", slot.sequence, " of '", group->name, "': rank ", group->members[r],
-                       " called ", describe(slot.calls[r]), ", rank ", group->members[rank], " called ", describe(mine));
+        detail::concat("ranks disagree on call #", slot.sequence, " of '", group->name, "': rank ",
+                       group->members[r], " called ", describe(slot.calls[r]), ", rank ",
+                       group->members[rank], " called ", describe(mine));
     group->world->abort(message);
     throw_error(message);
   }
@@ -98,7 +104,8 @@ std::shared_ptr<Slot> Member::post(Call call) {
   std::lock_guard lock(world.mutex);
   check_alive(nullptr);
   if (const std::string problem = problem_of(call, size()); !problem.empty()) {
-    const std::string message = detail::concat(describe(call), " on '", group->name, "': ", problem);
+    const std::string message =
+        detail::concat(describe(call), " on '", group->name, "': ", problem);
     world.abort(rank_label(group->members[rank], static_cast<int>(world.left.size())) + message);
     throw_error(message);
   }
@@ -125,17 +132,20 @@ void Member::fail_waiting(const Slot& slot, bool timed_out, milliseconds timeout
     missing += detail::concat(missing.empty() ? "" : ", ", group->members[r],
                               group->world->left[group->members[r]] ? " (has ended)" : "");
   }
-  const std::string problem =
-      timed_out ? detail::concat(" timed out after ", timeout.count(), " ms") : std::string(" cannot complete");
-  const std::string message =
-      label(slot) + problem + (missing.empty() ? "; all ranks arrived but not all finished"
+  const std::string problem = timed_out
+                                  ? detail::concat(" timed out after ", timeout.count(), " ms")
+                                  : std::string(" cannot complete");
+  const std::string message = label(slot) + problem +
+                              (missing.empty() ? "; all ranks arrived but not all finished"
                                                : "; ranks that had not arrived: " + missing);
-  group->world->abort(rank_label(group->members[rank], static_cast<int>(group->world->left.size())) + message);
+  group->world->abort(
+      rank_label(group->members[rank], static_cast<int>(group->world->left.size())) + message);
   throw_error(message);
 }
 
 template <typename Ready>
-void Member::await(std::unique_lock<std::mutex>& lock, Slot& slot, milliseconds timeout, Ready ready) {
+void Member::await(std::unique_lock<std::mutex>& lock, Slot& slot, milliseconds timeout,
+                   Ready ready) {
   World& world = *group->world;
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (!ready()) {
@@ -147,13 +157,15 @@ void Member::await(std::unique_lock<std::mutex>& lock, Slot& slot, milliseconds 
     for (int r = 0; r < size(); ++r) {
       if (!slot.arrived[r] && world.left[group->members[r]]) fail_waiting(slot, false, timeout);
     }
-    if (world.changed.wait_until(lock, deadline) == std::cv_status::timeout && !ready() && world.abort_reason.empty()) {
+    if (world.changed.wait_until(lock, deadline) == std::cv_status::timeout && !ready() &&
+        world.abort_reason.empty()) {
       fail_waiting(slot, true, timeout);
     }
   }
 }
 
-/// Does this rank's part of every earlier call first: the ranks may wait for their works in different orders.
+/// Does this rank's part of every earlier call first: the ranks may wait for their works in
+/// different orders.
 void Member::complete(const std::shared_ptr<Slot>& target, milliseconds timeout) {
   if (timeout.count() == 0) timeout = group->timeout;
   std::unique_lock lock(group->world->mutex);
@@ -203,20 +215,29 @@ class LocalCommunicator final : public Communicator {
   WorkPtr all_reduce(torch::Tensor out, torch::Tensor in, ReduceOp op) override {
     return start({.operation = Operation::kAllReduce, .outs = {out}, .ins = {in}, .reduce = op});
   }
-  WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins) override {
-    return start({.operation = Operation::kAllGather, .outs = std::move(outs), .ins = std::move(ins)});
+  WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs,
+                               std::vector<torch::Tensor> ins) override {
+    return start(
+        {.operation = Operation::kAllGather, .outs = std::move(outs), .ins = std::move(ins)});
   }
   WorkPtr reduce_scatter_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins,
                                    ReduceOp op) override {
-    return start({.operation = Operation::kReduceScatter, .outs = std::move(outs), .ins = std::move(ins), .reduce = op});
+    return start({.operation = Operation::kReduceScatter,
+                  .outs = std::move(outs),
+                  .ins = std::move(ins),
+                  .reduce = op});
   }
   WorkPtr all_to_all(torch::Tensor out, torch::Tensor in, std::vector<int64_t> out_splits,
                      std::vector<int64_t> in_splits) override {
-    return start({.operation = Operation::kAllToAll, .outs = {out}, .ins = {in}, .out_splits = std::move(out_splits),
+    return start({.operation = Operation::kAllToAll,
+                  .outs = {out},
+                  .ins = {in},
+                  .out_splits = std::move(out_splits),
                   .in_splits = std::move(in_splits)});
   }
   WorkPtr broadcast(torch::Tensor tensor, int root) override {
-    return start({.operation = Operation::kBroadcast, .outs = {tensor}, .ins = {tensor}, .root = root});
+    return start(
+        {.operation = Operation::kBroadcast, .outs = {tensor}, .ins = {tensor}, .root = root});
   }
   WorkPtr barrier() override { return start({.operation = Operation::kBarrier}); }
 
@@ -236,7 +257,9 @@ class LocalCommunicator final : public Communicator {
   }
 
  private:
-  WorkPtr start(Call call) { return std::make_unique<LocalWork>(member_, member_->post(std::move(call))); }
+  WorkPtr start(Call call) {
+    return std::make_unique<LocalWork>(member_, member_->post(std::move(call)));
+  }
 
   std::shared_ptr<Member> member_;
 };
@@ -263,7 +286,8 @@ std::shared_ptr<Communicator> LocalCommunicator::split(int color, const std::str
 
 }  // namespace local
 
-std::vector<std::shared_ptr<Communicator>> make_local_world(int size, std::chrono::milliseconds timeout) {
+std::vector<std::shared_ptr<Communicator>> make_local_world(int size,
+                                                            std::chrono::milliseconds timeout) {
   VEOMNI_CHECK(size >= 1, "a job needs at least one rank; got ", size);
   auto group = std::make_shared<local::Group>();
   group->world = std::make_shared<local::World>();
@@ -272,7 +296,8 @@ std::vector<std::shared_ptr<Communicator>> make_local_world(int size, std::chron
   group->timeout = timeout;
   for (int r = 0; r < size; ++r) group->members.push_back(r);
   std::vector<std::shared_ptr<Communicator>> ranks;
-  for (int r = 0; r < size; ++r) ranks.push_back(std::make_shared<local::LocalCommunicator>(group, r));
+  for (int r = 0; r < size; ++r)
+    ranks.push_back(std::make_shared<local::LocalCommunicator>(group, r));
   return ranks;
 }
 

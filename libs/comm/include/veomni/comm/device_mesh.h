@@ -15,15 +15,15 @@ namespace veomni {
 /// Section `mesh` of a recipe. Outermost axis first: neighbours in rank share an sp group.
 struct MeshShape {
   int dp_replicate = 1;
-  int dp_shard = 0;   ///< 0: world / (dp_replicate * sp)
+  int dp_shard = 0;  ///< 0: world / (dp_replicate * sp)
   int sp = 1;
 
   bool operator==(const MeshShape&) const = default;
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, MeshShape& o) {
+template <typename Visitor> void visit_fields(Visitor& v, MeshShape& o) {
   v("dp_replicate", o.dp_replicate, "groups that hold the same parameters", at_least(1));
-  v("dp_shard", o.dp_shard, "ranks that share out one set of parameters; 0: what the other axes leave", at_least(0));
+  v("dp_shard", o.dp_shard,
+    "ranks that share out one set of parameters; 0: what the other axes leave", at_least(0));
   v("sp", o.sp, "ranks that share out the tokens of one sequence", at_least(1));
 }
 
@@ -31,8 +31,8 @@ void visit_fields(Visitor& v, MeshShape& o) {
 /// @throws ConfigError if the axes do not multiply to `world`
 MeshShape resolve_mesh(const MeshShape& shape, int world);
 
-/// Names of axes, and of flattened neighbours joined by '_' ("dp_shard_sp"); "world" is all of them. An axis of size 1
-/// is legal and has a communicator of size 1.
+/// Names of axes, and of flattened neighbours joined by '_' ("dp_shard_sp"); "world" is all of
+/// them. An axis of size 1 is legal and has a communicator of size 1.
 class DeviceMesh {
  public:
   /// Every rank of `world` must construct the mesh (it splits communicators).

@@ -11,8 +11,8 @@ namespace veomni {
 /// "[rank 3/8] "
 std::string rank_label(int rank, int size);
 
-/// Labels this thread's messages for the scope's life; rank 0 is primary (log::info speaks once for all). A job of one
-/// rank has no label.
+/// Labels this thread's messages for the scope's life; rank 0 is primary (log::info speaks once for
+/// all). A job of one rank has no label.
 class RankScope {
  public:
   RankScope(int rank, int size);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Runs one function per rank, each in a thread of this process: distributed tests, and `comm.backend: local`.
+/// Runs one function per rank, each in a thread of this process: distributed tests, and
+/// `comm.backend: local`.
 #pragma once
 
 #include <chrono>
@@ -16,11 +17,14 @@ struct RunRanksOptions {
   int threads_per_rank = 0;
 };
 
-/// Calls body(comm) on `size` threads and returns when all have ended. Each has its RankScope and OpenMP thread count.
+/// Calls body(comm) on `size` threads and returns when all have ended. Each has its RankScope and
+/// OpenMP thread count.
 ///
-/// The first failure aborts the other ranks and is rethrown here with its rank in front: ConfigError stays ConfigError,
-/// veomni::Error stays Error, any other exception becomes an Error. Ranks that failed only because they were
-/// aborted are never the one reported. A rank that returns while others wait for it is a failure of theirs.
-void run_ranks(int size, const std::function<void(Communicator& comm)>& body, const RunRanksOptions& options = {});
+/// The first failure aborts the other ranks and is rethrown here with its rank in front:
+/// ConfigError stays ConfigError, veomni::Error stays Error, any other exception becomes an Error.
+/// Ranks that failed only because they were aborted are never the one reported. A rank that returns
+/// while others wait for it is a failure of theirs.
+void run_ranks(int size, const std::function<void(Communicator& comm)>& body,
+               const RunRanksOptions& options = {});
 
 }  // namespace veomni

@@ -20,8 +20,8 @@ struct ModuleParallelOptions {
   std::string strategy = "fsdp2";
   bool reshard_after_forward = true;
   std::vector<std::string> recompute = {"none"};
-  std::string param_dtype;    ///< "": as the model was built
-  std::string reduce_dtype;   ///< "": max(fp32, param_dtype)
+  std::string param_dtype;   ///< "": as the model was built
+  std::string reduce_dtype;  ///< "": max(fp32, param_dtype)
 
   bool operator==(const ModuleParallelOptions&) const = default;
 };
@@ -34,37 +34,35 @@ struct ModuleParallelOverrides {
   std::optional<std::string> param_dtype, reduce_dtype;
 };
 
-/// Section `parallel`. A unit takes the default, then every entry whose pattern (* stands for any run of characters)
-/// matches the unit's path or that of a module around it: outer modules first, shorter patterns first.
+/// Section `parallel`. A unit takes the default, then every entry whose pattern (* stands for any
+/// run of characters) matches the unit's path or that of a module around it: outer modules first,
+/// shorter patterns first.
 struct ParallelOptions {
   ModuleParallelOptions defaults;
   std::map<std::string, ModuleParallelOverrides> modules;
 };
 
 /// `strategy`, `reshard_after_forward`, … of defaults and overrides alike.
-template <typename Visitor, typename Options>
-void visit_module_fields(Visitor& v, Options& o) {
+template <typename Visitor, typename Options> void visit_module_fields(Visitor& v, Options& o) {
   v("strategy", o.strategy,
-    "fsdp2: each rank keeps some rows of every parameter; replicate: each keeps all, gradients are summed",
+    "fsdp2: each rank keeps some rows of every parameter; replicate: each keeps all, gradients are "
+    "summed",
     one_of({"fsdp2", "replicate", "fsdp1", "ddp", "hsdp"}));
   v("reshard_after_forward", o.reshard_after_forward,
     "free a unit's full parameters between its forward and its backward (fsdp2)");
   v("recompute", o.recompute,
-    "none, layer (every unit right below the root), or a list of unit names or path patterns: run the forward again in "
-    "backward instead of keeping activations");
+    "none, layer (every unit right below the root), or a list of unit names or path patterns: run "
+    "the forward again in backward instead of keeping activations");
   v("param_dtype", o.param_dtype, "dtype parameters are computed in; empty: the model's");
   v("reduce_dtype", o.reduce_dtype, "dtype gradients travel in; empty: at least float32");
 }
-template <typename Visitor>
-void visit_fields(Visitor& v, ModuleParallelOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, ModuleParallelOptions& o) {
   visit_module_fields(v, o);
 }
-template <typename Visitor>
-void visit_fields(Visitor& v, ModuleParallelOverrides& o) {
+template <typename Visitor> void visit_fields(Visitor& v, ModuleParallelOverrides& o) {
   visit_module_fields(v, o);
 }
-template <typename Visitor>
-void visit_fields(Visitor& v, ParallelOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, ParallelOptions& o) {
   v("default", o.defaults, "how every part of the model is spread");
   v("modules", o.modules, "exceptions by module path");
 }
@@ -73,21 +71,24 @@ void visit_fields(Visitor& v, ParallelOptions& o) {
 struct UnitPlan {
   std::string path;
   std::string strategy;
-  bool reshard_after_forward = false;   ///< always false for a root unit
+  bool reshard_after_forward = false;  ///< always false for a root unit
   bool recompute = false;
-  torch::ScalarType param_dtype = torch::ScalarType::Undefined;    ///< Undefined: as the model was built
-  torch::ScalarType reduce_dtype = torch::ScalarType::Undefined;   ///< Undefined: the one gradients accumulate in
-  int64_t numel = 0;            ///< elements of the unit's own parameters
-  int64_t gathered_bytes = 0;   ///< all of them in compute dtype
-  int64_t local_numel = 0;      ///< kept by rank 0, which keeps the most
-  int64_t local_bytes = 0;      ///< of those: compute copy, and for what trains master (where it is not the same) and gradient
+  /// Undefined: as the model was built.
+  torch::ScalarType param_dtype = torch::ScalarType::Undefined;
+  /// Undefined: the one gradients accumulate in.
+  torch::ScalarType reduce_dtype = torch::ScalarType::Undefined;
+  int64_t numel = 0;           ///< elements of the unit's own parameters
+  int64_t gathered_bytes = 0;  ///< all of them in compute dtype
+  int64_t local_numel = 0;     ///< kept by rank 0, which keeps the most
+  /// Of those: compute copy, and for what trains master (where it is not the same) and gradient.
+  int64_t local_bytes = 0;
 
   bool operator==(const UnitPlan&) const = default;
 };
 
 struct ParallelPlan {
   MeshShape mesh;
-  std::vector<UnitPlan> units;   ///< parents first
+  std::vector<UnitPlan> units;  ///< parents first
 
   /// A table for people (`--print-plan`): units that are alike in a row share a line.
   std::string describe() const;
@@ -95,19 +96,21 @@ struct ParallelPlan {
 
 /// Decides without doing anything; the same on every rank.
 /// @param mesh  resolved (see resolve_mesh)
-/// @throws ConfigError for a pattern or recompute name that matches nothing (the nearest paths are named), a strategy or
-///     mesh this build lacks, a dtype unknown, a parameter outside every Unit or inside two
+/// @throws ConfigError for a pattern or recompute name that matches nothing (the nearest paths are
+///     named), a strategy or mesh this build lacks, a dtype unknown, a parameter outside every Unit
+///     or inside two
 ParallelPlan make_plan(nn::Module& root, const MeshShape& mesh, const ParallelOptions& options);
 
 struct Parallelized {
   ParallelPlan plan;
   std::shared_ptr<ShardStats> stats;
-  /// The ranks that share out the parameters and the data: for gradient_norm, full_gradient, full_master.
+  /// The ranks that share out the parameters and the data: for gradient_norm, full_gradient,
+  /// full_master.
   std::shared_ptr<Communicator> group;
 };
 
-/// Carries out make_plan's decisions: parameter dtypes, shards, interceptors. For a model on meta; then materialize it.
-/// Call it after set_trainable where the plan's byte counts matter.
+/// Carries out make_plan's decisions: parameter dtypes, shards, interceptors. For a model on meta;
+/// then materialize it. Call it after set_trainable where the plan's byte counts matter.
 /// @throws as make_plan, and veomni::Error if the model has memory already
 Parallelized parallelize(nn::Module& root, const DeviceMesh& mesh, const ParallelOptions& options);
 
