@@ -52,7 +52,7 @@ struct TrainOptions {
   int64_t accumulation = 1;
   int64_t seed = 0;
   bool deterministic = true;
-  int64_t log_every = 1;
+  int64_t log_every = 0;
 };
 template <typename Visitor>
 void visit_fields(Visitor& v, TrainOptions& o) {
@@ -61,7 +61,7 @@ void visit_fields(Visitor& v, TrainOptions& o) {
   v("accumulation", o.accumulation, "micro-batches a rank and step", at_least(1));
   v("seed", o.seed, "seed of initialisation, shuffling and every other draw", at_least(0));
   v("deterministic", o.deterministic, "the same layout and thread count twice gives bit-equal losses");
-  v("log_every", o.log_every, "steps between lines on a terminal that is not interactive", at_least(1));
+  v("log_every", o.log_every, "steps between lines of a log file; 0: a line every ten seconds", at_least(0));
 }
 
 struct EvalSourceOptions {
