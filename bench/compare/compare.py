@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 
-from safetensors.numpy import load_file
+from safetensors import safe_open
 
 import watch
 from peer import LENGTH, ROWS
@@ -35,6 +35,7 @@ model: {{foundation: {{path: {out}/model}}}}
 data:
   tokenizer: {out}/tokenizer.json
   sources: [{{name: random, path: {out}/tokens.txt, format: text_lines}}]
+  template: plain
   append_eos: false
   shuffle: false
   on_bad_record: fail
@@ -68,7 +69,8 @@ def check_losses(args, out, env):
         result = out / f"forward_{dtype}.safetensors"
         subprocess.run([args.veomni, "forward", out / "model", out / "first.safetensors", result, "--dtype", dtype],
                        env=dict(os.environ, **env), check=True, stdout=subprocess.DEVNULL)
-        losses[dtype] = float(load_file(result)["loss"])
+        with safe_open(result, framework="pt") as tensors:
+            losses[dtype] = tensors.get_tensor("loss").item()
     check_close("float32", losses["float32"], reference["loss_fp32"])
     return reference, losses
 
