@@ -6,7 +6,7 @@ unpacked into the data directory, never installed. Only Python's standard librar
 
     train.jsonl    {"messages": [{"role": "user", "content": "What is a potato?"}, {"role": "assistant", ...}]}
     heldout.jsonl  the same for 2,000 synsets chosen by a keyed hash; no training gloss equals one of theirs
-    corpus.txt     the training text, one question or answer a line, for the tokenizer's trainer
+    corpus.txt     the training text, a role, question or answer a line, for the tokenizer's trainer
 """
 import argparse
 import hashlib
@@ -164,7 +164,8 @@ def main():
     train, held = split(list(synsets(fetch(data))))
     write_jsonl(data / "train.jsonl", train)
     write_jsonl(data / "heldout.jsonl", held)
-    corpus = "".join(f"{question(part, word)}\n{gloss}\n" for _, part, word, gloss in train)
+    # The template's role words are in every sample: the tokenizer should spend one token on each.
+    corpus = "".join(f"user\n{question(part, word)}\nassistant\n{gloss}\n" for _, part, word, gloss in train)
     (data / "corpus.txt").write_text(corpus, encoding="utf-8")
     size = sum(len(gloss.encode()) for *_, gloss in train) / 1e6
     print(f"WordNet 3.0: {len(train)} training synsets ({size:.1f} MB of glosses), {len(held)} held out, in {data}/")

@@ -8,9 +8,10 @@ namespace veomni::cli {
 
 namespace {
 
+// `output` is the one key of a recipe outside every section.
 bool is_override(const std::string& word) {
   const std::string name = word.substr(0, word.find('='));
-  return name.starts_with("--") && name.find('.') != std::string::npos;
+  return name == "--output" || (name.starts_with("--") && name.find('.') != std::string::npos);
 }
 
 [[noreturn]] void refuse(const CLI::App& command, const std::string& word) {

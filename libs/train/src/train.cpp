@@ -129,7 +129,7 @@ void run_train(const Recipe& recipe, const TrainFlags& flags) {
     run_world(recipe.mesh, recipe.comm, [&](DeviceMesh& mesh) {
       const auto ready = plan_model(recipe.model, recipe.parallel, mesh);
       if (mesh.communicator("world")->rank() == 0) {
-        fmt::print("{}\n{}", mesh.describe(), ready.parallel.plan.describe());
+        fmt::print("{}", ready.parallel.plan.describe());
       }
     });
     return;
