@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from compare import gradient_errors, relative_error
+from models import QWEN3
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -26,14 +27,19 @@ def veomni(*arguments, code=0):
     return done.stdout + done.stderr
 
 
-def make_qwen3(seed, **config):
-    """A Qwen3 whose every tensor is random: with HF's small initial weights many gradients would be near zero."""
+def make_model(seed, row, config):
+    """A model of a row of models.py, every tensor random: with HF's small initial weights many gradients would be near
+    zero."""
     torch.manual_seed(seed)
-    model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**config)).float()
+    model = row.model_class(row.config_class(**config)).float()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.08) if parameter.dim() > 1 else parameter.uniform_(0.5, 1.5)
     return model
+
+
+def make_qwen3(seed, **config):
+    return make_model(seed, QWEN3, config)
 
 
 def make_batch(seed, vocab, lengths, padding="right"):

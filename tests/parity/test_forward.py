@@ -1,56 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logits, loss and every gradient of Qwen3 against transformers, on one rank and on several."""
+"""Logits, loss and every gradient of each model against transformers, on one rank and on several."""
 import pytest
 import torch
-import transformers
 from compare import gradient_errors, relative_error
-from reference import check_against, make_batch, make_qwen3, run_reference, run_veomni, veomni
+from models import MODELS
+from reference import check_against, make_batch, make_model, run_reference, run_veomni, veomni
 
-BASE = dict(vocab_size=211, hidden_size=48, intermediate_size=80, num_hidden_layers=3, rms_norm_eps=1e-6)
-LAYOUTS = {
-    "gqa3-tied": dict(num_attention_heads=6, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True),
-    "mha-untied": dict(num_attention_heads=4, num_key_value_heads=4, head_dim=12, tie_word_embeddings=False),
-    "mqa-untied": dict(num_attention_heads=5, num_key_value_heads=1, head_dim=8, tie_word_embeddings=False),
-    "wide-heads-tied": dict(num_attention_heads=2, num_key_value_heads=1, head_dim=64, tie_word_embeddings=True),
-    "head128-untied": dict(num_attention_heads=8, num_key_value_heads=2, head_dim=128, hidden_size=72,
-                           tie_word_embeddings=False),
-    "bias-theta-tied": dict(num_attention_heads=4, num_key_value_heads=2, head_dim=24, attention_bias=True,
-                            rope_parameters={"rope_type": "default", "rope_theta": 1e6}, hidden_size=40,
-                            tie_word_embeddings=True),
-    "one-layer-odd": dict(num_attention_heads=3, num_key_value_heads=3, head_dim=10, hidden_size=33, num_hidden_layers=1,
-                          intermediate_size=49, vocab_size=97, tie_word_embeddings=False),
-    "window": dict(num_attention_heads=4, num_key_value_heads=2, head_dim=16, use_sliding_window=True, sliding_window=5,
-                   max_window_layers=1, tie_word_embeddings=False),
-}
+LAYOUTS = [pytest.param(row, layout, id=f"{row.name}-{layout}") for row in MODELS for layout in row.layouts]
+SHARDED = [pytest.param(row, layout, id=f"{row.name}-{layout}") for row in MODELS for layout in row.sharded]
+each_model = pytest.mark.parametrize("row", MODELS, ids=lambda row: row.name)
 
 
-def setup_case(tmp_path, layout, seed=0, lengths=(23, 7, 1, 16)):
-    config = {**BASE, **LAYOUTS[layout]}
-    model = make_qwen3(seed, **config)
+def setup_case(tmp_path, row, layout, seed=0, lengths=(23, 7, 1, 16)):
+    config = row.config(layout)
+    model = make_model(seed, row, config)
     model.save_pretrained(tmp_path)
     return model, make_batch(seed + 1, config["vocab_size"], lengths)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_equals_transformers(tmp_path, layout):
-    model, batch = setup_case(tmp_path, layout, seed=len(layout))
+@pytest.mark.parametrize("row,layout", LAYOUTS)
+def test_equals_transformers(tmp_path, row, layout):
+    model, batch = setup_case(tmp_path, row, layout, seed=len(layout))
     eager, sdpa = (run_reference(model, batch, attention) for attention in ("eager", "sdpa"))
     worst = check_against(run_veomni(tmp_path, batch), eager, sdpa, batch["attention_mask"])
-    print(f"{layout}: worst gradient {worst:.1e}")
+    print(f"{row.name} {layout}: worst gradient {worst:.1e}")
 
 
-@pytest.mark.parametrize("layout", ["gqa3-tied", "mha-untied"])
+@pytest.mark.parametrize("row,layout", SHARDED)
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_sharded_equals_transformers(tmp_path, layout, ranks):
-    model, batch = setup_case(tmp_path, layout, lengths=(9, 14))     # with 3 and 4 ranks some have no row at all
+def test_sharded_equals_transformers(tmp_path, row, layout, ranks):
+    model, batch = setup_case(tmp_path, row, layout, lengths=(9, 14))     # with 3 and 4 ranks some have no row at all
     eager, sdpa = (run_reference(model, batch, attention) for attention in ("eager", "sdpa"))
     got = run_veomni(tmp_path, batch, f"--mesh.dp_shard={ranks}", "--comm.backend=local")
     check_against(got, eager, sdpa, batch["attention_mask"])
 
 
+@each_model
 @pytest.mark.parametrize("recompute", ["none", "layer"])
-def test_float64_is_the_same_on_every_layout(tmp_path, recompute):
-    _, batch = setup_case(tmp_path, "gqa3-tied")
+def test_float64_is_the_same_on_every_layout(tmp_path, row, recompute):
+    _, batch = setup_case(tmp_path, row, row.sharded[0])
     one = run_veomni(tmp_path, batch, "--dtype", "float64")
     many = run_veomni(tmp_path, batch, "--dtype", "float64", "--mesh.dp_shard=3", "--comm.backend=local",
                       f"--parallel.default.recompute={recompute}")
@@ -58,10 +46,11 @@ def test_float64_is_the_same_on_every_layout(tmp_path, recompute):
     assert relative_error(many["logits"], one["logits"]) <= 1e-10
 
 
-def test_cotangent_is_the_gradient_of_the_weighted_sum(tmp_path):
-    model, batch = setup_case(tmp_path, "mha-untied")
+@each_model
+def test_cotangent_is_the_gradient_of_the_weighted_sum(tmp_path, row):
+    model, batch = setup_case(tmp_path, row, row.sharded[-1])
     generator = torch.Generator().manual_seed(3)
-    cotangent = torch.randn(*batch["input_ids"].shape, BASE["vocab_size"], generator=generator)
+    cotangent = torch.randn(*batch["input_ids"].shape, row.base["vocab_size"], generator=generator)
     cotangent *= batch["attention_mask"][..., None]
     model.set_attn_implementation("sdpa")
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -72,8 +61,9 @@ def test_cotangent_is_the_gradient_of_the_weighted_sum(tmp_path):
     assert max(gradient_errors(got["gradients"], want).values()) <= 1e-5
 
 
-def test_left_padding_and_own_positions(tmp_path):
-    model, batch = setup_case(tmp_path, "mha-untied", lengths=(12, 12))
+@each_model
+def test_left_padding_and_own_positions(tmp_path, row):
+    model, batch = setup_case(tmp_path, row, row.sharded[-1], lengths=(12, 12))
     batch.pop("labels")
     batch["attention_mask"][1, :5] = 0
     batch["position_ids"] = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
@@ -83,8 +73,9 @@ def test_left_padding_and_own_positions(tmp_path):
     assert relative_error(run_veomni(tmp_path, batch, grads=False)["logits"][real], want[real]) <= 1e-5
 
 
-def test_bfloat16_runs_and_is_near(tmp_path):
-    model, batch = setup_case(tmp_path, "gqa3-tied")
+@each_model
+def test_bfloat16_runs_and_is_near(tmp_path, row):
+    model, batch = setup_case(tmp_path, row, row.sharded[0])
     sdpa = run_reference(model, batch, "sdpa")
     got = run_veomni(tmp_path, batch, "--dtype", "bfloat16")
     # bf16 keeps 8 bits: 2^-9 a rounding, some 60 roundings deep through 3 layers, adding up like a random walk.
@@ -93,8 +84,9 @@ def test_bfloat16_runs_and_is_near(tmp_path):
     assert got["gradients"]["model.norm.weight"].dtype == torch.float32
 
 
-def test_a_sharded_directory_loads(tmp_path):
-    model, batch = setup_case(tmp_path, "mha-untied")
+@each_model
+def test_a_sharded_directory_loads(tmp_path, row):
+    model, batch = setup_case(tmp_path, row, row.sharded[-1])
     sdpa = run_reference(model, batch, "sdpa")
     (tmp_path / "model.safetensors").unlink()
     model.save_pretrained(tmp_path, max_shard_size="60KB")
@@ -106,17 +98,18 @@ BAD = {
     "no input": ({}, "input_ids"),
     "labels of another shape": ({"input_ids": torch.zeros(2, 3, dtype=torch.long),
                                  "labels": torch.zeros(2, 4, dtype=torch.long)}, "labels has shape [2, 4]"),
-    "an id outside the vocabulary": ({"input_ids": torch.full((1, 3), 999)}, "outside the vocabulary [0, 211)"),
+    "an id outside the vocabulary": ({"input_ids": torch.full((1, 3), 999)}, "outside the vocabulary [0, {vocab})"),
     "no labels for gradients": ({"input_ids": torch.zeros(1, 3, dtype=torch.long)}, "cotangent"),
 }
 
 
+@each_model
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_exit_2(tmp_path, case):
+def test_bad_input_is_one_line_and_exit_2(tmp_path, row, case):
     from safetensors.torch import save_file
-    setup_case(tmp_path, "mha-untied")
+    setup_case(tmp_path, row, row.sharded[-1])
     tensors, expected = BAD[case]
     save_file(tensors or {"other": torch.zeros(1)}, tmp_path / "bad.safetensors")
     said = veomni("forward", tmp_path, tmp_path / "bad.safetensors", tmp_path / "o.safetensors", "--grads", code=2)
-    assert expected in said
+    assert expected.replace("{vocab}", str(row.base["vocab_size"])) in said
     assert len([line for line in said.splitlines() if line.startswith("veomni:")]) == 1
