@@ -104,6 +104,7 @@ struct MemoryCase {
 
 std::vector<MemoryCase> memory_cases(int64_t tokens) {
   const Tensor ids = integers(tokens, 20, 1), some = integers(3, std::max<int64_t>(tokens, 1), 2);
+  const Tensor first = at::zeros({1}, at::kLong);
   const std::vector<int32_t> cu = {0, static_cast<int32_t>(tokens / 3), static_cast<int32_t>(tokens)};
   auto rope_op = [tokens](const Tensors& t) {
     const Tensor position = at::arange(tokens, at::kInt).to(t[0].device());
@@ -125,7 +126,7 @@ std::vector<MemoryCase> memory_cases(int64_t tokens) {
       {"silu", {normal({tokens, 24}, 1)}, [](const Tensors& t) { return ops::silu(t[0]); }},
       {"gather_rows", {normal({tokens, 24}, 1)}, [some](const Tensors& t) { return gather_rows(t[0], some); }},
       {"put_rows", {normal({tokens, 24}, 1), normal({1, 24}, 2)},
-       [](const Tensors& t) { return put_rows(t[0], at::zeros({1}, at::kLong), t[1]); }},
+       [first](const Tensors& t) { return put_rows(t[0], first, t[1]); }},
       {"add_rows", {normal({tokens, 24}, 1), normal({3, 24}, 2)},
        [some](const Tensors& t) { return add_rows(t[0], some, t[1]); }},
       {"varlen_attention", {normal({tokens, 4, 16}, 1), normal({tokens, 2, 16}, 2), normal({tokens, 2, 24}, 3),

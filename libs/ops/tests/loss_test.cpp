@@ -23,21 +23,19 @@ Tensor some_labels(int64_t tokens, int64_t vocabulary) {
 }
 
 TEST(LinearCrossEntropy, MatchesAtenWhateverTheChunk) {
-  at_every_level([] {
-    for (const at::ScalarType dtype : kDtypes) {
-      for (const auto& [tokens, width, vocabulary, chunk] : std::vector<std::array<int64_t, 4>>{
-               {1, 8, 5, 0}, {7, 24, 33, 3}, {33, 72, 300, 8}, {100, 64, 501, 0}, {100, 64, 501, 64}}) {
-        const Tensor labels = some_labels(tokens, vocabulary);
-        const double scale = 1.0 / 57;
-        // bfloat16 logits of size √D · 0.3 carry an absolute error of 2^-9 of themselves, which the softmax turns into
-        // a relative error of the probabilities of the same size; with it and the rounded gradient the usual bound holds.
-        expect_same([&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, scale, chunk); },
-                    [&](const Tensors& t) { return loss_reference(t[0], t[1], labels, scale); },
-                    {normal({tokens, width}, 1), 0.3 * normal({vocabulary, width}, 2)}, dtype,
-                    std::to_string(tokens) + " tokens, chunk " + std::to_string(chunk));
-      }
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const auto& [tokens, width, vocabulary, chunk] : std::vector<std::array<int64_t, 4>>{
+             {1, 8, 5, 0}, {7, 24, 33, 3}, {33, 72, 300, 8}, {100, 64, 501, 0}, {100, 64, 501, 64}}) {
+      const Tensor labels = some_labels(tokens, vocabulary);
+      const double scale = 1.0 / 57;
+      // bfloat16 logits of size √D · 0.3 carry an absolute error of 2^-9 of themselves, which the softmax turns into
+      // a relative error of the probabilities of the same size; with it and the rounded gradient the usual bound holds.
+      expect_same([&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, scale, chunk); },
+                  [&](const Tensors& t) { return loss_reference(t[0], t[1], labels, scale); },
+                  {normal({tokens, width}, 1), 0.3 * normal({vocabulary, width}, 2)}, dtype,
+                  std::to_string(tokens) + " tokens, chunk " + std::to_string(chunk));
     }
-  });
+  }
 }
 
 TEST(LinearCrossEntropy, ScalesWithTheIncomingGradient) {

@@ -20,26 +20,22 @@ Tensor layer_reference(const Tensors& t) {
 }
 
 TEST(RmsNorm, MatchesAtenAtEveryLevel) {
-  at_every_level([] {
-    for (const at::ScalarType dtype : kDtypes) {
-      for (const auto& sizes : std::vector<std::vector<int64_t>>{
-               {1, 8}, {7, 24}, {33, 72}, {200, 512}, {7, 3, 64}, {5, 2, 128}}) {
-        const int64_t width = sizes.back();
-        expect_same(rms, rms_reference, {normal(sizes, 1), normal({width}, 2)}, dtype, "width " + std::to_string(width));
-      }
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const auto& sizes : std::vector<std::vector<int64_t>>{
+             {1, 8}, {7, 24}, {33, 72}, {200, 512}, {7, 3, 64}, {5, 2, 128}}) {
+      const int64_t width = sizes.back();
+      expect_same(rms, rms_reference, {normal(sizes, 1), normal({width}, 2)}, dtype, "width " + std::to_string(width));
     }
-  });
+  }
 }
 
 TEST(LayerNorm, MatchesAtenAtEveryLevel) {
-  at_every_level([] {
-    for (const at::ScalarType dtype : kDtypes) {
-      for (const auto& [rows, width] : std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {200, 512}}) {
-        expect_same(layer, layer_reference, {normal({rows, width}, 1), normal({width}, 2), normal({width}, 3)}, dtype,
-                    "width " + std::to_string(width));
-      }
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const auto& [rows, width] : std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {200, 512}}) {
+      expect_same(layer, layer_reference, {normal({rows, width}, 1), normal({width}, 2), normal({width}, 3)}, dtype,
+                  "width " + std::to_string(width));
     }
-  });
+  }
 }
 
 // transformers rounds the normalised value before it multiplies by the weight; so must we, or every bfloat16 layer

@@ -7,8 +7,10 @@
 #include <torch/csrc/autograd/variable.h>
 #include <torch/types.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/level.h"
@@ -80,46 +82,47 @@ inline Outcome run(const Op& op, const Tensors& inputs, const Tensor& cotangent)
   return outcome;
 }
 
-/// Compares `op` in `dtype` with `reference` in float64 on the same (rounded) inputs, result and all gradients; runs
-/// `op` twice and expects equal bits.
-inline void expect_same(const Op& op, const Op& reference, const Tensors& values, at::ScalarType dtype,
-                        const std::string& what, double bound = -1) {
-  if (bound < 0) bound = tolerance(dtype);
-  Tensors rounded;
-  for (const Tensor& value : values) {
-    rounded.push_back(value.defined() && value.is_floating_point() ? value.to(dtype).to(at::kDouble) : value);
-  }
-  const Tensors truth_inputs = leaves(rounded, at::kDouble);
-  Tensor shape_of_y;
-  {
-    const at::NoGradGuard no_grad;
-    shape_of_y = reference(truth_inputs);
-  }
-  const Tensor cotangent = normal(shape_of_y.sizes(), 99).to(dtype).to(at::kDouble);
-  const Outcome truth = run(reference, truth_inputs, cotangent);
-  const Outcome got = run(op, leaves(rounded, dtype), cotangent);
-  const Outcome again = run(op, leaves(rounded, dtype), cotangent);
-  EXPECT_LE(relative_error(got.y, truth.y), bound) << what << ": result";
-  EXPECT_TRUE(at::equal(got.y, again.y)) << what << ": two runs differ";
+/// The norm of all gradients together and their element count, for relative_error.
+inline std::pair<double, int64_t> all_gradients(const Outcome& outcome) {
   double squares = 0;
   int64_t numel = 0;
-  for (const Tensor& grad : truth.grads) {
+  for (const Tensor& grad : outcome.grads) {
     if (!grad.defined()) continue;
     squares += std::pow(grad.norm().item<double>(), 2);
     numel += grad.numel();
   }
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (!truth.grads[i].defined()) continue;
-    ASSERT_TRUE(got.grads[i].defined()) << what << ": gradient " << i << " is missing";
-    EXPECT_LE(relative_error(got.grads[i], truth.grads[i], std::sqrt(squares), numel), bound)
-        << what << ": gradient " << i;
-    EXPECT_TRUE(at::equal(got.grads[i], again.grads[i])) << what << ": gradient " << i << " differs in two runs";
+  return {std::sqrt(squares), numel};
+}
+
+/// Compares `op` in `dtype` with `reference` in float64 on the same (rounded) inputs, result and all gradients, at
+/// every instruction-set level of this processor; runs `op` twice and expects equal bits.
+inline void expect_same(const Op& op, const Op& reference, const Tensors& values, at::ScalarType dtype,
+                        const std::string& what) {
+  const double bound = tolerance(dtype);
+  Tensors rounded;
+  for (const Tensor& value : values) rounded.push_back(value.to(dtype).to(at::kDouble));
+  const Tensors truth_inputs = leaves(rounded, at::kDouble);
+  const Tensor cotangent = normal(reference(truth_inputs).sizes(), 99).to(dtype).to(at::kDouble);
+  const Outcome truth = run(reference, truth_inputs, cotangent);
+  const auto [norm, numel] = all_gradients(truth);
+  for (const kernels::Level level : kernels::available_levels()) {
+    SCOPED_TRACE(what + ", kernel level " + std::to_string(static_cast<int>(level)));
+    const kernels::ForceLevel force(level);
+    const Outcome got = run(op, leaves(rounded, dtype), cotangent);
+    const Outcome again = run(op, leaves(rounded, dtype), cotangent);
+    EXPECT_LE(relative_error(got.y, truth.y), bound) << "result";
+    EXPECT_TRUE(at::equal(got.y, again.y)) << "two runs differ";
+    for (size_t i = 0; i < values.size(); ++i) {
+      ASSERT_TRUE(got.grads[i].defined()) << "gradient " << i << " is missing";
+      EXPECT_LE(relative_error(got.grads[i], truth.grads[i], norm, numel), bound) << "gradient " << i;
+      EXPECT_TRUE(at::equal(got.grads[i], again.grads[i])) << "gradient " << i << " differs in two runs";
+    }
   }
 }
 
 inline const std::vector<at::ScalarType> kDtypes = {at::kDouble, at::kFloat, at::kBFloat16};
 
-/// Runs body at every instruction-set level of this processor, named in failures.
+/// Runs body at every instruction-set level, named in failures.
 inline void at_every_level(const std::function<void()>& body) {
   for (const kernels::Level level : kernels::available_levels()) {
     SCOPED_TRACE("kernel level " + std::to_string(static_cast<int>(level)));

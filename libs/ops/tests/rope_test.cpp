@@ -21,18 +21,16 @@ Tensor rope_reference(const Tensor& x, const RopeTable& table) {
 }
 
 TEST(Rope, MatchesTheRotateHalfFormula) {
-  at_every_level([] {
-    for (const at::ScalarType dtype : kDtypes) {
-      for (const auto& [width, rotated] : std::vector<std::array<int64_t, 2>>{{8, 8}, {64, 64}, {128, 64}, {72, 18}}) {
-        const Tensor position = integers(33, 5000, 4);
-        const RopeTable table = rope_table(position, default_inv_freq(1e4, rotated), dtype, 1.25);
-        const RopeTable wide{table.cos_TR.to(at::kDouble), table.sin_TR.to(at::kDouble)};
-        expect_same([&](const Tensors& t) { return rope(t[0], table); },
-                    [&](const Tensors& t) { return rope_reference(t[0], wide); }, {normal({33, 3, width}, 1)}, dtype,
-                    "width " + std::to_string(width));
-      }
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const auto& [width, rotated] : std::vector<std::array<int64_t, 2>>{{8, 8}, {64, 64}, {128, 64}, {72, 18}}) {
+      const Tensor position = integers(33, 5000, 4);
+      const RopeTable table = rope_table(position, default_inv_freq(1e4, rotated), dtype, 1.25);
+      const RopeTable wide{table.cos_TR.to(at::kDouble), table.sin_TR.to(at::kDouble)};
+      expect_same([&](const Tensors& t) { return rope(t[0], table); },
+                  [&](const Tensors& t) { return rope_reference(t[0], wide); }, {normal({33, 3, width}, 1)}, dtype,
+                  "width " + std::to_string(width));
     }
-  });
+  }
 }
 
 TEST(RopeTable, AnglesAreRoundedToFloatAsInTransformers) {

@@ -11,16 +11,14 @@ namespace veomni::ops::testing {
 namespace {
 
 TEST(Embedding, MatchesAtenWithFloatGradients) {
-  at_every_level([] {
-    for (const at::ScalarType dtype : kDtypes) {
-      for (const auto& [tokens, width] : std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {300, 512}}) {
-        const Tensor ids = integers(tokens, 20, 5);   // with repeats
-        const Op ours = [&](const Tensors& t) { return ops::embedding(ids.to(at::kInt), t[0]); };
-        expect_same(ours, [&](const Tensors& t) { return at::index_select(t[0], 0, ids); }, {normal({23, width}, 1)},
-                    dtype, "width " + std::to_string(width));
-      }
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const auto& [tokens, width] : std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {300, 512}}) {
+      const Tensor ids = integers(tokens, 20, 5);   // with repeats
+      const Op ours = [&](const Tensors& t) { return ops::embedding(ids.to(at::kInt), t[0]); };
+      expect_same(ours, [&](const Tensors& t) { return at::index_select(t[0], 0, ids); }, {normal({23, width}, 1)},
+                  dtype, "width " + std::to_string(width));
     }
-  });
+  }
   auto t = leaves({at::ones({2, 8})}, at::kBFloat16);
   ops::embedding(at::zeros({1000}, at::kLong), t[0]).sum().backward();
   ASSERT_EQ(t[0].grad().scalar_type(), at::kFloat);
@@ -47,23 +45,21 @@ TEST(Embedding, NoTokensGiveAZeroGradient) {
 }
 
 TEST(Rows, MatchAtenAtEveryLevel) {
-  at_every_level([] {
-    for (const at::ScalarType dtype : kDtypes) {
-      for (const int64_t width : {8, 24, 72, 512}) {
-        const Tensor x = normal({33, width}, 1), rows = normal({7, width}, 2), many = integers(70, 33, 3);
-        const Tensor token = at::tensor({3, 32, 0, 17, 5, 6, 7}, at::kLong);
-        expect_same([&](const Tensors& t) { return gather_rows(t[0], many); },
-                    [&](const Tensors& t) { return at::index_select(t[0], 0, many); }, {x}, dtype, "gather");
-        expect_same([&](const Tensors& t) { return put_rows(t[0], token, t[1]); },
-                    [&](const Tensors& t) { return at::index_copy(t[0], 0, token, t[1]); }, {x, rows}, dtype, "put");
-        expect_same([&](const Tensors& t) { return add_rows(t[0], token, t[1]); },
-                    [&](const Tensors& t) { return at::index_add(t[0], 0, token, t[1]); }, {x, rows}, dtype, "add");
-        expect_same([&](const Tensors& t) { return add_rows(t[0], many, t[1]); },
-                    [&](const Tensors& t) { return at::index_add(t[0], 0, many, t[1]); }, {x, normal({70, width}, 4)},
-                    dtype, "add with repeats");
-      }
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const int64_t width : {8, 24, 72, 512}) {
+      const Tensor x = normal({33, width}, 1), rows = normal({7, width}, 2), many = integers(70, 33, 3);
+      const Tensor token = at::tensor({3, 32, 0, 17, 5, 6, 7}, at::kLong);
+      expect_same([&](const Tensors& t) { return gather_rows(t[0], many); },
+                  [&](const Tensors& t) { return at::index_select(t[0], 0, many); }, {x}, dtype, "gather");
+      expect_same([&](const Tensors& t) { return put_rows(t[0], token, t[1]); },
+                  [&](const Tensors& t) { return at::index_copy(t[0], 0, token, t[1]); }, {x, rows}, dtype, "put");
+      expect_same([&](const Tensors& t) { return add_rows(t[0], token, t[1]); },
+                  [&](const Tensors& t) { return at::index_add(t[0], 0, token, t[1]); }, {x, rows}, dtype, "add");
+      expect_same([&](const Tensors& t) { return add_rows(t[0], many, t[1]); },
+                  [&](const Tensors& t) { return at::index_add(t[0], 0, many, t[1]); }, {x, normal({70, width}, 4)},
+                  dtype, "add with repeats");
     }
-  });
+  }
 }
 
 TEST(Rows, KeepTrailingDimensions) {

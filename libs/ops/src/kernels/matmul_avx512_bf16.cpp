@@ -127,7 +127,7 @@ void multiply_task(const MatMul& a, const MatMulPlan& plan, int64_t task, float*
 
 void run(const MatMul& a) {
   const MatMulPlan plan = plan_matmul(a.m, a.n, a.k, omp_get_max_threads());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(plan.threads > 0 ? plan.threads : 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(plan.threads)
   for (int64_t task = 0; task < plan.tasks(); ++task) {
     multiply_task(a, plan, task, static_cast<float*>(a.workspace) + omp_get_thread_num() * plan.workspace_per_thread());
   }

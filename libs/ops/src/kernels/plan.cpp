@@ -11,6 +11,9 @@ namespace {
 int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
 int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
 
+/// Threads worth waking for `work` multiply-adds: below a quarter million each, waking costs more than it saves.
+int64_t useful_threads(int64_t work, int64_t threads) { return std::clamp<int64_t>(work >> 18, 1, threads); }
+
 constexpr int64_t kMaxRows = 240, kMaxColumns = 256, kMaxDepth = 256;
 
 }  // namespace
@@ -24,7 +27,7 @@ MatMulPlan plan_matmul(int64_t m, int64_t n, int64_t k, int threads) {
   plan.row_blocks = m ? ceil_div(m, plan.rows) : 0;
   plan.column_blocks = n ? ceil_div(n, plan.columns) : 0;
   plan.depth = std::min(k, kMaxDepth);
-  plan.threads = std::min<int64_t>(threads, plan.tasks());
+  plan.threads = useful_threads(m * n * k, std::min<int64_t>(threads, std::max<int64_t>(1, plan.tasks())));
   return plan;
 }
 
@@ -37,16 +40,17 @@ AttentionPlan plan_attention(const AttentionShape& s, int threads) {
   AttentionPlan plan;
   plan.padded_k = round_up(s.k_width, kColumnMultiple);
   plan.padded_v = round_up(s.v_width, kColumnMultiple);
-  int64_t segments_with_work = 0;
+  int64_t segments_with_work = 0, work = 0;
   for (int64_t i = 0; i < s.segments; ++i) {
     const int64_t queries = s.cu_q[i + 1] - s.cu_q[i], keys = s.cu_k[i + 1] - s.cu_k[i];
     plan.sum_padded_keys += round_up(keys, kColumnMultiple);
     plan.max_padded_keys = std::max(plan.max_padded_keys, round_up(keys, kColumnMultiple));
+    work += queries * keys * s.heads * (s.k_width + s.v_width);
     segments_with_work += queries > 0 && keys > 0;
   }
-  plan.threads = threads;
+  plan.threads = useful_threads(work, threads);
   const int64_t tasks = segments_with_work * s.kv_heads;
-  plan.splits = tasks == 0 || tasks >= threads ? 1 : ceil_div(2 * threads, tasks);
+  plan.splits = tasks == 0 || tasks >= plan.threads ? 1 : ceil_div(2 * plan.threads, tasks);
   return plan;
 }
 
