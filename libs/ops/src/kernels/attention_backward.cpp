@@ -6,6 +6,7 @@
 
 #include "kernels/attention_tasks.h"
 #include "kernels/attention_tile.h"
+#include "kernels/exponential.h"
 #include "kernels/kernel_list.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
@@ -189,7 +190,7 @@ class Backward {
         capped_row(p, ds, lse, delta);
       } else {
         for (int64_t c = 0; c < kTileColumns<A>; ++c) {
-          p[c] = std::exp(p[c] - lse);
+          p[c] = exp_of(p[c] - lse);
           ds[c] = p[c] * (ds[c] - delta);
         }
       }
@@ -208,7 +209,7 @@ class Backward {
     const A cap = A(s_.softcap);
     for (int64_t c = 0; c < kTileColumns<A>; ++c) {
       const A t = std::tanh(p[c] / cap);
-      p[c] = std::exp(cap * t - lse);
+      p[c] = exp_of(cap * t - lse);
       ds[c] = p[c] * (ds[c] - delta) * (A(1) - t * t);
     }
   }
@@ -243,7 +244,7 @@ class Backward {
       const auto out = head_rows<T>(a_.out, s_.heads, s_.v_width, t, head);
       A dot = 0;
       for (int64_t c = 0; c < s_.v_width; ++c) dot += wide(dout.data[c]) * wide(out.data[c]);
-      sum -= std::exp(sink - static_cast<const A*>(a_.lse)[head * tokens_ + t]) * dot;
+      sum -= exp_of(sink - static_cast<const A*>(a_.lse)[head * tokens_ + t]) * dot;
     }
     static_cast<A*>(a_.dsinks)[head] = sum;
   }

@@ -6,6 +6,7 @@
 
 #include "kernels/attention_tasks.h"
 #include "kernels/attention_tile.h"
+#include "kernels/exponential.h"
 #include "kernels/kernel_list.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
@@ -126,17 +127,16 @@ class Forward {
       fill(scores + seen_begin, scores + seen_end, A(0));
       return;
     }
-    A highest = top;
-    for (int64_t k = begin; k < end; ++k) highest = scores[k] > highest ? scores[k] : highest;
+    const A highest = highest_of(scores + begin, end - begin, top);
     A added = 0;
     for (int64_t k = begin; k < end; ++k) {
-      scores[k] = std::exp(scores[k] - highest);
+      scores[k] = exp_of(scores[k] - highest);
       added += scores[k];
     }
     fill(scores + seen_begin, scores + begin, A(0));
     fill(scores + end, scores + seen_end, A(0));
     if (highest != top && sum > A(0)) {
-      const A shrink = std::exp(top - highest);
+      const A shrink = exp_of(top - highest);
       sum *= shrink;
       for (int64_t c = 0; c < plan_.padded_v; ++c) out[c] *= shrink;
     }
@@ -151,8 +151,8 @@ class Forward {
       if (a_.sinks) {
         const A sink = static_cast<const A*>(a_.sinks)[head];
         const A highest = sink > top[r] ? sink : top[r];
-        factor = std::exp(top[r] - highest);
-        sum[r] = sum[r] * factor + std::exp(sink - highest);
+        factor = exp_of(top[r] - highest);
+        sum[r] = sum[r] * factor + exp_of(sink - highest);
         top[r] = highest;
       }
       const bool sees_nothing = sum[r] == A(0);   // not by `top`: a NaN score must come out as NaN

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
+#include "kernels/exponential.h"
 #include "kernels/kernel_list.h"
 #include "kernels/number.h"
 
@@ -13,18 +14,14 @@ void cross_entropy(const CrossEntropy& a) {
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
   for (int64_t i = 0; i < a.rows; ++i) {
     T* logits = static_cast<T*>(a.logits) + i * a.width;
-    A top = wide(logits[0]);
-    for (int64_t j = 1; j < a.width; ++j) {
-      const A v = wide(logits[j]);
-      top = v > top ? v : top;
-    }
+    const A top = highest_of(logits, a.width, wide(logits[0]));
     A sum = 0;
-    for (int64_t j = 0; j < a.width; ++j) sum += std::exp(wide(logits[j]) - top);
+    for (int64_t j = 0; j < a.width; ++j) sum += exp_of(wide(logits[j]) - top);
     static_cast<A*>(a.loss)[i] = std::log(sum) + top - wide(logits[a.label[i]]);
     if (!a.gradient) continue;
     const A scale = A(a.scale) / sum;
-    const A at_label = std::exp(wide(logits[a.label[i]]) - top) * scale - A(a.scale);
-    for (int64_t j = 0; j < a.width; ++j) logits[j] = narrow<T>(std::exp(wide(logits[j]) - top) * scale);
+    const A at_label = exp_of(wide(logits[a.label[i]]) - top) * scale - A(a.scale);
+    for (int64_t j = 0; j < a.width; ++j) logits[j] = narrow<T>(exp_of(wide(logits[j]) - top) * scale);
     logits[a.label[i]] = narrow<T>(at_label);
   }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
+#include "kernels/exponential.h"
 #include "kernels/kernel_list.h"
 #include "kernels/number.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-template <typename A> inline A sigmoid(A x) { return A(1) / (A(1) + std::exp(-x)); }
+template <typename A> inline A sigmoid(A x) { return A(1) / (A(1) + exp_of(-x)); }
 
 template <typename T>
 void add_bias(const AddBias& a) {
@@ -15,6 +16,7 @@ void add_bias(const AddBias& a) {
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
   for (int64_t i = 0; i < a.rows; ++i) {
     T* out = static_cast<T*>(a.out) + i * a.width;
+#pragma omp simd
     for (int64_t j = 0; j < a.width; ++j) out[j] = narrow<T>(wide(out[j]) + wide(bias[j]));
   }
 }
@@ -27,6 +29,7 @@ void swiglu_forward(const SwigluForward& a) {
     const T* gate = static_cast<const T*>(a.gate_up) + i * 2 * a.width;
     const T* up = gate + a.width;
     T* out = static_cast<T*>(a.out) + i * a.width;
+#pragma omp simd
     for (int64_t j = 0; j < a.width; ++j) {
       const A g = wide(gate[j]);
       out[j] = narrow<T>(g * sigmoid(g) * wide(up[j]));
@@ -44,6 +47,7 @@ void swiglu_backward(const SwigluBackward& a) {
     const T* dout = static_cast<const T*>(a.dout) + i * a.width;
     T* dgate = static_cast<T*>(a.dgate_up) + i * 2 * a.width;
     T* dup = dgate + a.width;
+#pragma omp simd
     for (int64_t j = 0; j < a.width; ++j) {
       const A g = wide(gate[j]), d = wide(dout[j]), s = sigmoid(g);
       dgate[j] = narrow<T>(d * wide(up[j]) * s * (A(1) + g * (A(1) - s)));
@@ -59,7 +63,7 @@ template <Activation kind, typename A> inline A value(A x) {
     return A(0.5) * x * (A(1) + std::erf(x * A(M_SQRT1_2)));
   } else {
     const A inner = A(M_SQRT2 * M_2_SQRTPI * 0.5) * (x + A(0.044715) * x * x * x);
-    return A(0.5) * x * (A(1) + std::tanh(inner));
+    return A(0.5) * x * (A(1) + tanh_of(inner));
   }
 }
 
@@ -69,10 +73,10 @@ template <Activation kind, typename A> inline A slope(A x) {
     return s * (A(1) + x * (A(1) - s));
   } else if constexpr (kind == Activation::kGelu) {
     const A cdf = A(0.5) * (A(1) + std::erf(x * A(M_SQRT1_2)));
-    return cdf + x * std::exp(A(-0.5) * x * x) * A(M_2_SQRTPI * M_SQRT1_2 * 0.5);
+    return cdf + x * exp_of(A(-0.5) * x * x) * A(M_2_SQRTPI * M_SQRT1_2 * 0.5);
   } else {
     const A beta = A(M_SQRT2 * M_2_SQRTPI * 0.5);
-    const A t = std::tanh(beta * (x + A(0.044715) * x * x * x));
+    const A t = tanh_of(beta * (x + A(0.044715) * x * x * x));
     return A(0.5) * (A(1) + t) + A(0.5) * x * (A(1) - t * t) * beta * (A(1) + A(3 * 0.044715) * x * x);
   }
 }

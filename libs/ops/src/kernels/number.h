@@ -53,6 +53,21 @@ template <typename A> inline void fill(A* begin, A* end, A value) {
   for (; begin < end; ++begin) *begin = value;
 }
 
+/// The highest of x and `start`; NaNs are passed over. In independent lanes: as one running maximum it would not become
+/// vector code while NaNs are respected.
+template <typename T> inline Acc<T> highest_of(const T* x, int64_t count, Acc<T> start) {
+  constexpr int64_t kLanesAtOnce = 32;
+  Acc<T> top[kLanesAtOnce];
+  for (int64_t i = 0; i < kLanesAtOnce; ++i) top[i] = start;
+  int64_t j = 0;
+  for (; j + kLanesAtOnce <= count; j += kLanesAtOnce) {
+    for (int64_t i = 0; i < kLanesAtOnce; ++i) top[i] = wide(x[j + i]) > top[i] ? wide(x[j + i]) : top[i];
+  }
+  for (; j < count; ++j) top[0] = wide(x[j]) > top[0] ? wide(x[j]) : top[0];
+  for (int64_t i = 1; i < kLanesAtOnce; ++i) top[0] = top[i] > top[0] ? top[i] : top[0];
+  return top[0];
+}
+
 inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
