@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <omp.h>
 
+#include <type_traits>
+
 #include "kernels/kernel_list.h"
 #include "kernels/matmul_plan.h"
 #include "kernels/tile.h"
@@ -14,6 +16,30 @@ struct Operand {
   const T* data;
   int64_t step, step_k;
 };
+
+/// out[k · width + i] = x[i · step + k] for 4 x 4 elements.
+template <int width>
+inline void transpose_4x4(const float* x, int64_t step, float* out) {
+  typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+  auto row = [&](int i) { return *reinterpret_cast<const Four*>(x + i * step); };
+  const Four a = __builtin_shufflevector(row(0), row(1), 0, 4, 1, 5), b = __builtin_shufflevector(row(2), row(3), 0, 4, 1, 5);
+  const Four c = __builtin_shufflevector(row(0), row(1), 2, 6, 3, 7), d = __builtin_shufflevector(row(2), row(3), 2, 6, 3, 7);
+  auto column = [&](int k) -> Four& { return *reinterpret_cast<Four*>(out + k * width); };
+  column(0) = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+  column(1) = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  column(2) = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+  column(3) = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+}
+
+/// A whole panel of rows that are contiguous along k; returns how many k were done.
+template <int width>
+int64_t transpose_panel(const float* x, int64_t step, int64_t depth, float* out) {
+  if (width % 4 != 0) return 0;
+  for (int64_t k = 0; k + 4 <= depth; k += 4) {
+    for (int i = 0; i < width; i += 4) transpose_4x4<width>(x + i * step + k, step, out + k * width + i);
+  }
+  return depth / 4 * 4;
+}
 
 /// out[panel][k][lane] = x[first + panel · width + lane, k0 + k], zero where a lane passes `count`.
 template <int width, typename T>
@@ -30,8 +56,12 @@ void pack(const Operand<T>& x, int64_t first, int64_t count, int64_t padded, int
     if (lanes < width) {
       for (int64_t i = 0; i < width * depth; ++i) out[i] = 0;
     }
+    int64_t done = 0;
+    if constexpr (std::is_same_v<T, float>) {
+      if (lanes == width && x.step_k == 1) done = transpose_panel<width>(from, x.step, depth, out);
+    }
     // Short runs of k, so that a panel's lines stay in L1 while its lanes are filled one by one.
-    for (int64_t k1 = 0; k1 < depth; k1 += 16) {
+    for (int64_t k1 = done; k1 < depth; k1 += 16) {
       const int64_t end = min_of(depth, k1 + 16);
       for (int64_t i = 0; i < lanes; ++i) {
         for (int64_t k = k1; k < end; ++k) out[k * width + i] = wide(from[i * x.step + k * x.step_k]);

@@ -33,7 +33,6 @@ void pack_any(const Operand& x, int64_t first, int64_t count, int width, int64_t
 void pack_neighbours(const Operand& x, int64_t first, int64_t count, int width, int64_t k0, int64_t depth,
                      uint32_t* out) {
   const int64_t pairs = (depth + 1) / 2;
-  alignas(64) uint32_t words[kColumns];
   for (int64_t k = 0; k < pairs; ++k) {
     const bf16* top = x.data + first + (k0 + 2 * k) * x.step_k;
     const bool has_second = 2 * k + 1 < depth;
@@ -45,15 +44,16 @@ void pack_neighbours(const Operand& x, int64_t first, int64_t count, int width, 
       }
     }
     for (int64_t p = 0; p < count; p += width) {
-      const __mmask32 mask = column_mask(0, min_of(width, count - p));
-      const __m512i low = _mm512_maskz_loadu_epi16(mask, top + p);
-      const __m512i high = _mm512_maskz_loadu_epi16(has_second ? mask : 0, top + x.step_k + p);
+      const __mmask32 mask = column_mask(0, min_of(width, count - p)), second = has_second ? mask : 0;
       uint32_t* to = out + (p / width * pairs + k) * width;
       if (width == kColumns) {
-        interleave(low, high, to);
+        interleave(_mm512_maskz_loadu_epi16(mask, top + p), _mm512_maskz_loadu_epi16(second, top + x.step_k + p), to);
       } else {
-        interleave(low, high, words);
-        _mm512_mask_storeu_epi32(to, (1u << kRows) - 1, _mm512_load_si512(words));
+        const __m256i low = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), top + p);
+        const __m256i high = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(second), top + x.step_k + p);
+        _mm512_mask_storeu_epi32(to, (1u << kRows) - 1,
+                                 _mm512_or_si512(_mm512_cvtepu16_epi32(low),
+                                                 _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
       }
     }
   }
