@@ -12,8 +12,9 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     std::vector<int64_t> sizes = gate_up.sizes().vec();
     sizes.back() /= 2;
     Tensor y = at::empty(sizes, gate_up.options());
-    launch(gate_up.device(), kernels::SwigluForward{kernel_dtype(gate_up, "swiglu"), leading_rows(gate_up),
-                                                    sizes.back(), in(gate_up), out(y)});
+    launch(gate_up.device(),
+           kernels::SwigluForward{kernel_dtype(gate_up, "swiglu"), leading_rows(gate_up),
+                                  sizes.back(), in(gate_up), out(y)});
     context->save_for_backward({gate_up});
     return y;
   }
@@ -22,8 +23,9 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
     check_first_order("swiglu");
     const Tensor gate_up = context->get_saved_variables()[0], dy = grads[0].contiguous();
     Tensor dgate_up = at::empty(gate_up.sizes(), gate_up.options());
-    launch(gate_up.device(), kernels::SwigluBackward{kernel_dtype(gate_up, "swiglu"), leading_rows(gate_up),
-                                                     gate_up.size(-1) / 2, in(gate_up), in(dy), out(dgate_up)});
+    launch(gate_up.device(),
+           kernels::SwigluBackward{kernel_dtype(gate_up, "swiglu"), leading_rows(gate_up),
+                                   gate_up.size(-1) / 2, in(gate_up), in(dy), out(dgate_up)});
     return {dgate_up};
   }
 };
@@ -32,8 +34,9 @@ struct ActivationFunction : torch::autograd::Function<ActivationFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, int64_t kind) {
     const Tensor x = input.contiguous();
     Tensor y = at::empty(x.sizes(), x.options());
-    launch(x.device(), kernels::ActivationForward{kernel_dtype(x, "activation"), static_cast<kernels::Activation>(kind),
-                                                  x.numel(), in(x), out(y)});
+    launch(x.device(), kernels::ActivationForward{kernel_dtype(x, "activation"),
+                                                  static_cast<kernels::Activation>(kind), x.numel(),
+                                                  in(x), out(y)});
     context->save_for_backward({x});
     context->saved_data["kind"] = kind;
     return y;
@@ -44,8 +47,8 @@ struct ActivationFunction : torch::autograd::Function<ActivationFunction> {
     const Tensor x = context->get_saved_variables()[0], dy = grads[0].contiguous();
     const auto kind = static_cast<kernels::Activation>(context->saved_data["kind"].toInt());
     Tensor dx = at::empty(x.sizes(), x.options());
-    launch(x.device(),
-           kernels::ActivationBackward{kernel_dtype(x, "activation"), kind, x.numel(), in(x), in(dy), out(dx)});
+    launch(x.device(), kernels::ActivationBackward{kernel_dtype(x, "activation"), kind, x.numel(),
+                                                   in(x), in(dy), out(dx)});
     return {dx, Tensor()};
   }
 };
@@ -63,7 +66,8 @@ Tensor swiglu(Tensor gate_up_T2I) {
 }
 
 Tensor gelu(Tensor x, bool tanh_approximation) {
-  return activate(x, tanh_approximation ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu);
+  return activate(x,
+                  tanh_approximation ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu);
 }
 
 Tensor silu(Tensor x) { return activate(x, kernels::Activation::kSilu); }

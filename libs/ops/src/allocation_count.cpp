@@ -18,24 +18,26 @@ namespace veomni::ops {
 namespace {
 
 thread_local int t_aten_depth = 0;
-thread_local char t_identity;   // its address names the thread
+thread_local char t_identity;  // its address names the thread
 
 constexpr int kDevices = 2;
 int device_slot(c10::DeviceType device) {
-  VEOMNI_CHECK(device == c10::kCPU || device == c10::kMeta, "AllocationCounter counts cpu and meta, not ",
-               c10::DeviceTypeName(device));
+  VEOMNI_CHECK(device == c10::kCPU || device == c10::kMeta,
+               "AllocationCounter counts cpu and meta, not ", c10::DeviceTypeName(device));
   return device == c10::kCPU ? 0 : 1;
 }
 
-// The graph tasks whose nodes run on this thread now, innermost last (recompute runs a backward inside a node).
+// The graph tasks whose nodes run on this thread now, innermost last (recompute runs a backward
+// inside a node).
 thread_local std::vector<int> t_node_tasks;
 
-// Whether autograd itself is asking, to add up the gradients of a tensor used more than once. On the CPU it adds into
-// one of them; on meta, which it takes for a tensor subclass, it always makes a third and drops the first.
+// Whether autograd itself is asking, to add up the gradients of a tensor used more than once. On
+// the CPU it adds into one of them; on meta, which it takes for a tensor subclass, it always makes
+// a third and drops the first.
 bool is_gradient_sum() {
   const int task = torch::autograd::get_current_graph_task_id();
   if (task == -1) return false;
-  if (t_node_tasks.empty() || t_node_tasks.back() != task) return true;   // between nodes
+  if (t_node_tasks.empty() || t_node_tasks.back() != task) return true;  // between nodes
   const auto node = torch::autograd::get_current_node();
   return node && dynamic_cast<torch::autograd::AccumulateGrad*>(node.get()) != nullptr;
 }
@@ -47,12 +49,13 @@ void watch_nodes() {
     return nullptr;
   };
   const auto end = [](const at::RecordFunction&, at::ObserverContext*) { t_node_tasks.pop_back(); };
-  at::addGlobalCallback(at::RecordFunctionCallback(begin, end).scopes({at::RecordScope::BACKWARD_FUNCTION}));
+  at::addGlobalCallback(
+      at::RecordFunctionCallback(begin, end).scopes({at::RecordScope::BACKWARD_FUNCTION}));
 }
 
 struct Block {
   int64_t bytes;
-  uint64_t number;   ///< blocks are numbered in the order they were asked for
+  uint64_t number;  ///< blocks are numbered in the order they were asked for
   const void* thread;
   bool aten;
 };
@@ -60,11 +63,13 @@ struct Block {
 }  // namespace
 
 struct AllocationCounter::Window {
-  const void* thread = nullptr;   ///< null: all threads
-  uint64_t first = 0;             ///< older blocks do not count
+  const void* thread = nullptr;  ///< null: all threads
+  uint64_t first = 0;            ///< older blocks do not count
   AllocationStats own[kDevices], aten[kDevices];
 
-  bool counts(const Block& block) const { return block.number >= first && (!thread || thread == block.thread); }
+  bool counts(const Block& block) const {
+    return block.number >= first && (!thread || thread == block.thread);
+  }
   AllocationStats& stats(int slot, bool is_aten) { return is_aten ? aten[slot] : own[slot]; }
 };
 
@@ -119,7 +124,8 @@ class Ledger {
       if (!window->counts(block)) continue;
       AllocationStats& stats = window->stats(slot, block.aten);
       stats.live_bytes += bytes;
-      // The summand that a sum replaces is freed at once: neither memory that was asked for nor a peak.
+      // The summand that a sum replaces is freed at once: neither memory that was asked for nor a
+      // peak.
       if (gradient_sum) continue;
       stats.total_bytes += bytes;
       stats.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
@@ -133,7 +139,8 @@ class Ledger {
     const auto found = blocks_[slot].find(key);
     if (found == blocks_[slot].end()) return;
     for (auto* window : windows_) {
-      if (window->counts(found->second)) window->stats(slot, found->second.aten).live_bytes -= found->second.bytes;
+      if (window->counts(found->second))
+        window->stats(slot, found->second.aten).live_bytes -= found->second.bytes;
     }
     blocks_[slot].erase(found);
   }
@@ -146,21 +153,27 @@ class Ledger {
   std::unordered_map<const void*, Block> blocks_[kDevices];
 };
 
-/// Counts around the CPU allocator that was there before. Its pointers keep context == data: oneDNN takes scratch
-/// through raw_allocate, which insists on it. Blocks of the old allocator may be freed here.
+/// Counts around the CPU allocator that was there before. Its pointers keep context == data: oneDNN
+/// takes scratch through raw_allocate, which insists on it. Blocks of the old allocator may be
+/// freed here.
 class CountingCpuAllocator final : public c10::Allocator {
  public:
-  explicit CountingCpuAllocator(c10::Allocator* inner) : inner_(inner) { free_ = inner->raw_deleter(); }
+  explicit CountingCpuAllocator(c10::Allocator* inner) : inner_(inner) {
+    free_ = inner->raw_deleter();
+  }
 
   c10::DataPtr allocate(size_t bytes) override {
     c10::DataPtr data = inner_->allocate(bytes);
-    if (bytes > 0 && Ledger::get().active()) Ledger::get().allocated(0, data.get(), static_cast<int64_t>(bytes));
+    if (bytes > 0 && Ledger::get().active())
+      Ledger::get().allocated(0, data.get(), static_cast<int64_t>(bytes));
     const c10::Device device = data.device();
     void* pointer = data.release_context();
     return {pointer, pointer, &release, device};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void* to, const void* from, size_t bytes) const override { inner_->copy_data(to, from, bytes); }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    inner_->copy_data(to, from, bytes);
+  }
 
  private:
   static void release(void* pointer) {
@@ -197,9 +210,10 @@ void install_once() {
   std::call_once(once, [] {
     watch_nodes();
     c10::Allocator* inner = c10::GetAllocator(c10::kCPU);
-    VEOMNI_CHECK(inner->raw_deleter() != nullptr,
-                 "AllocationCounter: the installed CPU allocator has no raw_deleter; it cannot be wrapped");
-    constexpr uint8_t kPriority = 255;   // only higher or equal replaces
+    VEOMNI_CHECK(
+        inner->raw_deleter() != nullptr,
+        "AllocationCounter: the installed CPU allocator has no raw_deleter; it cannot be wrapped");
+    constexpr uint8_t kPriority = 255;  // only higher or equal replaces
     c10::SetAllocator(c10::kCPU, new CountingCpuAllocator(inner), kPriority);
     c10::SetAllocator(c10::kMeta, new CountingMetaAllocator, kPriority);
   });

@@ -12,15 +12,19 @@ namespace veomni::ops {
 
 double relative_error(at::Tensor a, at::Tensor b, double all_norm, int64_t all_numel) {
   VEOMNI_CHECK(a.defined() && b.defined(), "relative_error: an undefined tensor has no error");
-  VEOMNI_CHECK(a.sizes() == b.sizes(), "relative_error: shapes ", a.sizes(), " and ", b.sizes(), " differ");
+  VEOMNI_CHECK(a.sizes() == b.sizes(), "relative_error: shapes ", a.sizes(), " and ", b.sizes(),
+               " differ");
   if (b.numel() == 0) return 0;
   const at::NoGradGuard no_grad;
   const at::Tensor reference = b.detach().to(at::kCPU, at::kDouble);
-  const double difference = (a.detach().to(at::kCPU, at::kDouble) - reference).norm().item<double>();
+  const double difference =
+      (a.detach().to(at::kCPU, at::kDouble) - reference).norm().item<double>();
   const double norm = reference.norm().item<double>();
   if (difference == 0) return 0;
   if (!std::isfinite(difference) || norm == 0) return std::numeric_limits<double>::infinity();
-  const double share = all_numel > 0 ? std::sqrt(static_cast<double>(b.numel()) / static_cast<double>(all_numel)) : 0;
+  const double share =
+      all_numel > 0 ? std::sqrt(static_cast<double>(b.numel()) / static_cast<double>(all_numel))
+                    : 0;
   return difference / std::max(norm, 1e-3 * share * all_norm);
 }
 

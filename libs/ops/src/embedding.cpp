@@ -10,8 +10,9 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& ids, const Tensor& weight_input) {
     const Tensor weight = weight_input.contiguous();
     Tensor y = at::empty({ids.numel(), weight.size(1)}, weight.options());
-    launch(weight.device(), kernels::GatherRows{kernel_dtype(weight, "embedding"), ids.numel(), weight.size(1),
-                                                in(weight), static_cast<const int64_t*>(in(ids)), out(y)});
+    launch(weight.device(),
+           kernels::GatherRows{kernel_dtype(weight, "embedding"), ids.numel(), weight.size(1),
+                               in(weight), static_cast<const int64_t*>(in(ids)), out(y)});
     context->save_for_backward({ids});
     context->saved_data["vocabulary"] = weight.size(0);
     return y;
@@ -20,7 +21,8 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("embedding");
     const Tensor ids = context->get_saved_variables()[0], dy = grads[0].contiguous();
-    Tensor dweight = at::empty({context->saved_data["vocabulary"].toInt(), dy.size(1)}, acc_options(dy));
+    Tensor dweight =
+        at::empty({context->saved_data["vocabulary"].toInt(), dy.size(1)}, acc_options(dy));
     scatter_add_rows("embedding", dy, ids, Tensor(), dweight);
     return {Tensor(), dweight};
   }

@@ -20,10 +20,13 @@ std::atomic<LinearBackend> g_backend{LinearBackend::kAuto};
 // Below this many rows packing the weight for the own kernels costs more than the product.
 constexpr int64_t kMinRowsForOwn = 48;
 
-/// The processor's answer to kAuto. By vendor and instruction set, not by timing: the same on every run.
+/// The processor's answer to kAuto. By vendor and instruction set, not by timing: the same on every
+/// run.
 LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
-  static const bool own_is_faster = kernels::is_amd() && kernels::available_levels().back() >= kernels::Level::kAvx512;
-  return dtype == at::kFloat && own_is_faster && rows >= kMinRowsForOwn ? LinearBackend::kOwn : LinearBackend::kBlas;
+  static const bool own_is_faster =
+      kernels::is_amd() && kernels::available_levels().back() >= kernels::Level::kAvx512;
+  return dtype == at::kFloat && own_is_faster && rows >= kMinRowsForOwn ? LinearBackend::kOwn
+                                                                        : LinearBackend::kBlas;
 }
 
 LinearBackend choose(const Tensor& a, int64_t rows) {
@@ -36,31 +39,41 @@ struct Strides {
 };
 
 /// out [m,n] (+)= Σ_k a · b by this library's kernels.
-void own_matmul(const Tensor& out_MN, const Tensor& a, Strides a_strides, const Tensor& b, Strides b_strides, int64_t k,
-                bool accumulate) {
+void own_matmul(const Tensor& out_MN, const Tensor& a, Strides a_strides, const Tensor& b,
+                Strides b_strides, int64_t k, bool accumulate) {
   const int64_t m = out_MN.size(0), n = out_MN.size(1);
-  Tensor workspace = at::empty({kernels::matmul_workspace(m, n, k, at::get_num_threads())}, acc_options(a));
-  launch(a.device(), kernels::MatMul{kernel_dtype(a, "linear"), out_MN.scalar_type() != a.scalar_type(), accumulate, m,
-                                     n, k, in(a), a_strides.row, a_strides.k, in(b), b_strides.row, b_strides.k,
-                                     out(out_MN), n, out(workspace)});
+  Tensor workspace =
+      at::empty({kernels::matmul_workspace(m, n, k, at::get_num_threads())}, acc_options(a));
+  launch(a.device(),
+         kernels::MatMul{kernel_dtype(a, "linear"), out_MN.scalar_type() != a.scalar_type(),
+                         accumulate, m, n, k, in(a), a_strides.row, a_strides.k, in(b),
+                         b_strides.row, b_strides.k, out(out_MN), n, out(workspace)});
 }
 
 /// x · wᵀ through oneDNN, which only its fused linear reaches for float32.
 Tensor onednn_linear(const Tensor& x, const Tensor& w) {
-  static const auto schema = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-  VEOMNI_CHECK_CONFIG(schema.has_value(), "ops.linear: onednn asked for, but this libtorch has no oneDNN; use blas");
-  torch::jit::Stack stack{x, w, c10::IValue(), std::string("none"),
-                          c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get())), std::string("")};
+  static const auto schema =
+      c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+  VEOMNI_CHECK_CONFIG(schema.has_value(),
+                      "ops.linear: onednn asked for, but this libtorch has no oneDNN; use blas");
+  torch::jit::Stack stack{x,
+                          w,
+                          c10::IValue(),
+                          std::string("none"),
+                          c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get())),
+                          std::string("")};
   schema->callBoxed(stack);
   return stack[0].toTensor();
 }
 
 /// out (+)= a · b by ATen, b seen through its strides. Only for tensors with memory.
-void aten_matmul(const Tensor& out_MN, const Tensor& a, const Tensor& b, bool accumulate, LinearBackend backend) {
+void aten_matmul(const Tensor& out_MN, const Tensor& a, const Tensor& b, bool accumulate,
+                 LinearBackend backend) {
   const AtenScope aten;
   const at::NoGradGuard no_grad;
   Tensor target = out_MN;
-  if (backend == LinearBackend::kOneDnn && a.scalar_type() == at::kFloat && a.size(1) > 0 && target.numel() > 0) {
+  if (backend == LinearBackend::kOneDnn && a.scalar_type() == at::kFloat && a.size(1) > 0 &&
+      target.numel() > 0) {
     const Tensor product = onednn_linear(a.contiguous(), b.t().contiguous());
     if (accumulate) {
       target.add_(product);
@@ -86,13 +99,15 @@ void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b) {
 void matmul_nn(const Tensor& out_MN, const Tensor& a, const Tensor& b) {
   const int64_t k = a.size(1);
   const LinearBackend backend = choose(a, out_MN.size(0));
-  if (backend == LinearBackend::kOwn) return own_matmul(out_MN, a, {k, 1}, b, {1, b.size(1)}, k, false);
+  if (backend == LinearBackend::kOwn)
+    return own_matmul(out_MN, a, {k, 1}, b, {1, b.size(1)}, k, false);
   if (!a.is_meta()) aten_matmul(out_MN, a, b, false, backend);
 }
 
 void matmul_tn(const Tensor& out_NK, const Tensor& a, const Tensor& b, bool accumulate) {
   const LinearBackend backend = choose(a, out_NK.size(0));
-  // ATen has no product of bfloat16 operands with a float32 result: it would round every weight gradient.
+  // ATen has no product of bfloat16 operands with a float32 result: it would round every weight
+  // gradient.
   if (backend == LinearBackend::kOwn || a.scalar_type() == at::kBFloat16) {
     return own_matmul(out_NK, a, {1, a.size(1)}, b, {1, b.size(1)}, a.size(0), accumulate);
   }
@@ -105,7 +120,8 @@ void set_linear_backend(const std::string& name) {
   if (name == "auto") return set_linear_backend(LinearBackend::kAuto);
   if (name == "onednn") return set_linear_backend(LinearBackend::kOneDnn);
   if (name == "blas") return set_linear_backend(LinearBackend::kBlas);
-  VEOMNI_CHECK_CONFIG(name == "own", unknown_name_message("ops.linear", name, {"auto", "onednn", "blas", "own"}));
+  VEOMNI_CHECK_CONFIG(name == "own",
+                      unknown_name_message("ops.linear", name, {"auto", "onednn", "blas", "own"}));
   set_linear_backend(LinearBackend::kOwn);
 }
 

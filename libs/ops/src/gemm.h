@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The one place that chooses who computes a matrix product. Operands are contiguous; results exist before the call.
+/// The one place that chooses who computes a matrix product. Operands are contiguous; results exist
+/// before the call.
 #pragma once
 
 #include "launch.h"

@@ -15,8 +15,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// Runs a kernel where the tensors live. meta: nothing to do, the caller has allocated.
-template <typename Args>
-void launch(at::Device device, const Args& args) {
+template <typename Args> void launch(at::Device device, const Args& args) {
   switch (device.type()) {
     case at::kCPU: return kernels::run(args);
     case at::kMeta: return;
@@ -29,19 +28,26 @@ void launch(at::Device device, const Args& args) {
 kernels::DType kernel_dtype(const Tensor& x, const char* what);
 
 /// max(float32, dtype): what a dtype is computed in, and what weight gradients have.
-inline at::ScalarType acc_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
-inline at::TensorOptions acc_options(const Tensor& x) { return x.options().dtype(acc_dtype(x.scalar_type())); }
+inline at::ScalarType acc_dtype(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+inline at::TensorOptions acc_options(const Tensor& x) {
+  return x.options().dtype(acc_dtype(x.scalar_type()));
+}
 
 /// Checks that x and other agree in dtype and device, naming both.
-void check_same_kind(const char* op, const char* x_name, const Tensor& x, const char* name, const Tensor& other);
+void check_same_kind(const char* op, const char* x_name, const Tensor& x, const char* name,
+                     const Tensor& other);
 
 /// Row indices, ids and labels as int64 on their device, contiguous.
 Tensor as_int64(const char* op, const char* name, const Tensor& index, const Tensor& like);
 
-/// @throws Error naming the first index outside [0, limit) and its position. Indices on meta have no values.
+/// @throws Error naming the first index outside [0, limit) and its position. Indices on meta have
+/// no values.
 void check_indices(const char* op, const char* name, const Tensor& index, int64_t limit);
 
-/// Backward passes are kernels, not recorded operations: a gradient of a gradient would silently be wrong.
+/// Backward passes are kernels, not recorded operations: a gradient of a gradient would silently be
+/// wrong.
 void check_first_order(const char* op);
 
 /// Product of all sizes but the last.
@@ -52,7 +58,9 @@ inline int64_t leading_rows(const Tensor& x) {
 }
 
 /// An undefined tensor as an argument of Function::apply, which takes no undefined ones.
-inline std::optional<Tensor> optional_input(const Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; }
+inline std::optional<Tensor> optional_input(const Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
+}
 
 /// Pointers for kernel arguments; null for undefined tensors and on meta.
 inline const void* in(const Tensor& x) { return x.defined() ? x.const_data_ptr() : nullptr; }

@@ -17,10 +17,12 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     matmul_nt(y.view({rows, features}), x.view({rows, x.size(-1)}), weight);
     if (bias_input) {
       const Tensor bias = bias_input->contiguous();
-      launch(x.device(), kernels::AddBias{kernel_dtype(x, "linear"), rows, features, in(bias), out(y)});
+      launch(x.device(),
+             kernels::AddBias{kernel_dtype(x, "linear"), rows, features, in(bias), out(y)});
     }
     // A frozen weight's gradient needs no x, and a leaf x's none of the weight.
-    context->save_for_backward({weight_input.requires_grad() ? x : Tensor(), input.requires_grad() ? weight : Tensor()});
+    context->save_for_backward(
+        {weight_input.requires_grad() ? x : Tensor(), input.requires_grad() ? weight : Tensor()});
     context->saved_data["has_bias"] = bias_input.has_value();
     return y;
   }
@@ -44,9 +46,10 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     }
     if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) {
       dbias = at::empty({features}, acc_options(dy));
-      Tensor workspace = at::empty({std::min(rows, kernels::kReductionBlocks), features}, acc_options(dy));
-      launch(dy.device(), kernels::ColumnSum{kernel_dtype(dy, "linear"), rows, features, in(dy), out(dbias),
-                                             out(workspace)});
+      Tensor workspace =
+          at::empty({std::min(rows, kernels::kReductionBlocks), features}, acc_options(dy));
+      launch(dy.device(), kernels::ColumnSum{kernel_dtype(dy, "linear"), rows, features, in(dy),
+                                             out(dbias), out(workspace)});
     }
     return {dx, dweight, dbias};
   }
@@ -55,13 +58,14 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 }  // namespace
 
 Tensor linear(Tensor x, Tensor weight_ND, Tensor bias_N) {
-  VEOMNI_CHECK(x.dim() >= 1 && weight_ND.dim() == 2 && x.size(-1) == weight_ND.size(1), "linear: x ", x.sizes(),
-               " does not fit weight [N, D] = ", weight_ND.sizes(), "; the last sizes must agree");
+  VEOMNI_CHECK(x.dim() >= 1 && weight_ND.dim() == 2 && x.size(-1) == weight_ND.size(1),
+               "linear: x ", x.sizes(), " does not fit weight [N, D] = ", weight_ND.sizes(),
+               "; the last sizes must agree");
   check_same_kind("linear", "x", x, "weight", weight_ND);
   kernel_dtype(x, "linear");
   if (bias_N.defined()) {
-    VEOMNI_CHECK(bias_N.dim() == 1 && bias_N.size(0) == weight_ND.size(0), "linear: bias ", bias_N.sizes(),
-                 " does not fit weight [N, D] = ", weight_ND.sizes());
+    VEOMNI_CHECK(bias_N.dim() == 1 && bias_N.size(0) == weight_ND.size(0), "linear: bias ",
+                 bias_N.sizes(), " does not fit weight [N, D] = ", weight_ND.sizes());
     check_same_kind("linear", "x", x, "bias", bias_N);
   }
   return LinearFunction::apply(x, weight_ND, optional_input(bias_N));

@@ -10,8 +10,9 @@
 namespace veomni::ops {
 namespace {
 
-/// Holds the gradients that the forward pass made. A Node rather than a Function, so that it can give them away:
-/// a saved copy would stop the engine from adopting the [V, D] tensor as the parameter's gradient.
+/// Holds the gradients that the forward pass made. A Node rather than a Function, so that it can
+/// give them away: a saved copy would stop the engine from adopting the [V, D] tensor as the
+/// parameter's gradient.
 class LinearCrossEntropyNode : public torch::autograd::Node {
  public:
   Tensor dx, dweight;
@@ -20,7 +21,8 @@ class LinearCrossEntropyNode : public torch::autograd::Node {
     check_first_order("linear_cross_entropy");
     variable_list result(2);
     if (!grads[0].defined()) return result;
-    VEOMNI_CHECK(!given_away_, "linear_cross_entropy: its backward ran already; it cannot run twice");
+    VEOMNI_CHECK(!given_away_,
+                 "linear_cross_entropy: its backward ran already; it cannot run twice");
     given_away_ = true;
     const Tensor scale = grads[0];
     const bool is_one = scale.is_meta() || (scale.is_cpu() && scale.item<double>() == 1);
@@ -37,7 +39,8 @@ class LinearCrossEntropyNode : public torch::autograd::Node {
 
  private:
   static Tensor scaled(Tensor gradient, const Tensor& scale, bool is_one) {
-    return is_one || !gradient.defined() ? gradient : gradient.mul_(scale.to(gradient.scalar_type()));
+    return is_one || !gradient.defined() ? gradient
+                                         : gradient.mul_(scale.to(gradient.scalar_type()));
   }
   bool given_away_ = false;
 };
@@ -59,14 +62,15 @@ struct Counted {
     int64_t* values = label.mutable_data_ptr<int64_t>();
     for (int64_t t = 0; t < labels.numel(); ++t) {
       if (from[t] == kIgnoreLabel) continue;
-      VEOMNI_CHECK(from[t] >= 0 && from[t] < vocabulary, op, ": labels[", t, "] = ", from[t], " lies outside [0, ",
-                   vocabulary, ") and is not ", kIgnoreLabel);
+      VEOMNI_CHECK(from[t] >= 0 && from[t] < vocabulary, op, ": labels[", t, "] = ", from[t],
+                   " lies outside [0, ", vocabulary, ") and is not ", kIgnoreLabel);
       rows[count] = t;
       values[count++] = from[t];
     }
   }
 
-  /// Whether counted rows [first, first + n) are neighbours in x, so that views can stand for copies.
+  /// Whether counted rows [first, first + n) are neighbours in x, so that views can stand for
+  /// copies.
   bool adjacent(int64_t first, int64_t n) const {
     if (index.is_meta()) return true;
     const int64_t* rows = index.const_data_ptr<int64_t>();
@@ -76,7 +80,8 @@ struct Counted {
 };
 
 int64_t automatic_chunk(int64_t vocabulary) {
-  // 64 Mi logits: every chunk adds a pass over the float32 weight gradient, so chunks must not be small either.
+  // 64 Mi logits: every chunk adds a pass over the float32 weight gradient, so chunks must not be
+  // small either.
   constexpr int64_t kLogits = 64 << 20;
   return std::clamp<int64_t>(kLogits / std::max<int64_t>(vocabulary, 1) / 64 * 64, 128, 1024);
 }
@@ -84,10 +89,15 @@ int64_t automatic_chunk(int64_t vocabulary) {
 /// One pass over the counted tokens in chunks.
 class ChunkedLoss {
  public:
-  ChunkedLoss(const Tensor& x, const Tensor& weight, const Tensor& labels, double scale, int64_t chunk_tokens)
-      : x_(x), weight_(weight), scale_(scale), counted_("linear_cross_entropy", labels, weight.size(0), x),
+  ChunkedLoss(const Tensor& x, const Tensor& weight, const Tensor& labels, double scale,
+              int64_t chunk_tokens)
+      : x_(x),
+        weight_(weight),
+        scale_(scale),
+        counted_("linear_cross_entropy", labels, weight.size(0), x),
         losses_(at::empty({x.size(0)}, acc_options(x))) {
-    const int64_t chunk = std::min(x.size(0), chunk_tokens > 0 ? chunk_tokens : automatic_chunk(weight.size(0)));
+    const int64_t chunk =
+        std::min(x.size(0), chunk_tokens > 0 ? chunk_tokens : automatic_chunk(weight.size(0)));
     rows_ = at::empty({chunk, x.size(1)}, x.options());
     logits_ = at::empty({chunk, weight.size(0)}, x.options());
   }
@@ -109,15 +119,17 @@ class ChunkedLoss {
 
   Tensor total() const {
     Tensor loss = at::empty({}, acc_options(x_));
-    launch(x_.device(), kernels::ScaledSum{kernel_dtype(x_, "linear_cross_entropy"), counted_.count, scale_,
-                                           in(losses_), out(loss)});
+    launch(x_.device(), kernels::ScaledSum{kernel_dtype(x_, "linear_cross_entropy"), counted_.count,
+                                           scale_, in(losses_), out(loss)});
     return loss;
   }
 
   Tensor per_token() const {
     Tensor loss = at::zeros({x_.size(0)}, acc_options(x_));
-    launch(x_.device(), kernels::PutRows{kernel_dtype(loss, "linear_cross_entropy"), counted_.count, 1, in(losses_),
-                                         static_cast<const int64_t*>(in(counted_.index)), out(loss)});
+    launch(
+        x_.device(),
+        kernels::PutRows{kernel_dtype(loss, "linear_cross_entropy"), counted_.count, 1, in(losses_),
+                         static_cast<const int64_t*>(in(counted_.index)), out(loss)});
     return loss;
   }
 
@@ -131,17 +143,21 @@ class ChunkedLoss {
     const auto dtype = kernel_dtype(x_, "linear_cross_entropy");
     const int64_t width = x_.size(1);
     Tensor rows = adjacent ? x_.narrow(0, counted_.row(first), n) : rows_.narrow(0, 0, n);
-    if (!adjacent) launch(x_.device(), kernels::GatherRows{dtype, n, width, in(x_), index_data, out(rows)});
+    if (!adjacent)
+      launch(x_.device(), kernels::GatherRows{dtype, n, width, in(x_), index_data, out(rows)});
     const Tensor logits = logits_.narrow(0, 0, n);
     matmul_nt(logits, rows, weight_);
     launch(x_.device(),
-           kernels::CrossEntropy{dtype, n, weight_.size(0), scale_, dx_.defined() || dweight_.defined(), out(logits),
-                                 static_cast<const int64_t*>(in(counted_.label.narrow(0, first, n))),
-                                 out(losses_.narrow(0, first, n))});
+           kernels::CrossEntropy{
+               dtype, n, weight_.size(0), scale_, dx_.defined() || dweight_.defined(), out(logits),
+               static_cast<const int64_t*>(in(counted_.label.narrow(0, first, n))),
+               out(losses_.narrow(0, first, n))});
     if (dx_.defined()) {
-      const Tensor drows = adjacent ? dx_.narrow(0, counted_.row(first), n) : drows_.narrow(0, 0, n);
+      const Tensor drows =
+          adjacent ? dx_.narrow(0, counted_.row(first), n) : drows_.narrow(0, 0, n);
       matmul_nn(drows, logits, weight_);
-      if (!adjacent) launch(x_.device(), kernels::PutRows{dtype, n, width, in(drows), index_data, out(dx_)});
+      if (!adjacent)
+        launch(x_.device(), kernels::PutRows{dtype, n, width, in(drows), index_data, out(dx_)});
     }
     if (dweight_.defined()) matmul_tn(dweight_, logits, rows, first > 0);
   }
@@ -154,10 +170,10 @@ class ChunkedLoss {
 };
 
 Tensor check_loss(const Tensor& x, const Tensor& weight, const Tensor& labels) {
-  VEOMNI_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1) && labels.dim() == 1 &&
-                   labels.size(0) == x.size(0),
-               "linear_cross_entropy: x [T, D] = ", x.sizes(), ", weight [V, D] = ", weight.sizes(), ", labels [T] = ",
-               labels.sizes(), " do not fit");
+  VEOMNI_CHECK(x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1) &&
+                   labels.dim() == 1 && labels.size(0) == x.size(0),
+               "linear_cross_entropy: x [T, D] = ", x.sizes(), ", weight [V, D] = ", weight.sizes(),
+               ", labels [T] = ", labels.sizes(), " do not fit");
   check_same_kind("linear_cross_entropy", "x", x, "weight", weight);
   kernel_dtype(x, "linear_cross_entropy");
   VEOMNI_CHECK(weight.size(0) > 0, "linear_cross_entropy: the vocabulary is empty");
@@ -166,10 +182,12 @@ Tensor check_loss(const Tensor& x, const Tensor& weight, const Tensor& labels) {
 
 }  // namespace
 
-Tensor linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T, double scale, int64_t chunk_tokens) {
+Tensor linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T, double scale,
+                            int64_t chunk_tokens) {
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
   const bool record = at::GradMode::is_enabled();
-  const bool need_dx = record && x_TD.requires_grad(), need_dweight = record && weight_VD.requires_grad();
+  const bool need_dx = record && x_TD.requires_grad(),
+             need_dweight = record && weight_VD.requires_grad();
   Tensor loss;
   c10::intrusive_ptr<LinearCrossEntropyNode> node;
   {

@@ -7,8 +7,9 @@ namespace veomni::ops {
 namespace {
 
 void check_norm(const char* op, const Tensor& x, const Tensor& weight, const char* weight_name) {
-  VEOMNI_CHECK(x.dim() >= 1 && weight.dim() == 1 && weight.size(0) == x.size(-1), op, ": ", weight_name, " has shape ",
-               weight.sizes(), " but x has shape ", x.sizes(), "; the last sizes must agree");
+  VEOMNI_CHECK(x.dim() >= 1 && weight.dim() == 1 && weight.size(0) == x.size(-1), op, ": ",
+               weight_name, " has shape ", weight.sizes(), " but x has shape ", x.sizes(),
+               "; the last sizes must agree");
   check_same_kind(op, "x", x, weight_name, weight);
 }
 
@@ -17,12 +18,13 @@ Tensor reduction_workspace(const Tensor& x, int64_t rows, int64_t width) {
 }
 
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input, double eps) {
+  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
+                        double eps) {
     const Tensor x = input.contiguous(), weight = weight_input.contiguous();
     const int64_t rows = leading_rows(x);
     Tensor y = at::empty(x.sizes(), x.options()), rstd = at::empty({rows}, acc_options(x));
-    launch(x.device(), kernels::RmsNormForward{kernel_dtype(x, "rms_norm"), rows, x.size(-1), eps, in(x), in(weight),
-                                               out(y), out(rstd)});
+    launch(x.device(), kernels::RmsNormForward{kernel_dtype(x, "rms_norm"), rows, x.size(-1), eps,
+                                               in(x), in(weight), out(y), out(rstd)});
     context->save_for_backward({x, weight, rstd});
     return y;
   }
@@ -38,8 +40,9 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
       dweight = at::empty(weight.sizes(), acc_options(x));
       workspace = reduction_workspace(x, rows, width);
     }
-    launch(x.device(), kernels::RmsNormBackward{kernel_dtype(x, "rms_norm"), rows, width, in(x), in(weight), in(rstd),
-                                                in(dy), out(dx), out(dweight), out(workspace)});
+    launch(x.device(),
+           kernels::RmsNormBackward{kernel_dtype(x, "rms_norm"), rows, width, in(x), in(weight),
+                                    in(rstd), in(dy), out(dx), out(dweight), out(workspace)});
     return {dx, dweight, Tensor()};
   }
 };
@@ -47,12 +50,14 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
                         const Tensor& bias_input, double eps) {
-    const Tensor x = input.contiguous(), weight = weight_input.contiguous(), bias = bias_input.contiguous();
+    const Tensor x = input.contiguous(), weight = weight_input.contiguous(),
+                 bias = bias_input.contiguous();
     const int64_t rows = leading_rows(x);
     Tensor y = at::empty(x.sizes(), x.options());
     Tensor mean = at::empty({rows}, acc_options(x)), rstd = at::empty({rows}, acc_options(x));
-    launch(x.device(), kernels::LayerNormForward{kernel_dtype(x, "layer_norm"), rows, x.size(-1), eps, in(x),
-                                                 in(weight), in(bias), out(y), out(mean), out(rstd)});
+    launch(x.device(),
+           kernels::LayerNormForward{kernel_dtype(x, "layer_norm"), rows, x.size(-1), eps, in(x),
+                                     in(weight), in(bias), out(y), out(mean), out(rstd)});
     context->save_for_backward({x, weight, mean, rstd});
     return y;
   }
@@ -68,8 +73,9 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
     if (context->needs_input_grad(2)) dbias = at::empty(weight.sizes(), acc_options(x));
     if (dweight.defined() || dbias.defined()) workspace = reduction_workspace(x, rows, 2 * width);
     launch(x.device(),
-           kernels::LayerNormBackward{kernel_dtype(x, "layer_norm"), rows, width, in(x), in(weight), in(saved[2]),
-                                      in(saved[3]), in(dy), out(dx), out(dweight), out(dbias), out(workspace)});
+           kernels::LayerNormBackward{kernel_dtype(x, "layer_norm"), rows, width, in(x), in(weight),
+                                      in(saved[2]), in(saved[3]), in(dy), out(dx), out(dweight),
+                                      out(dbias), out(workspace)});
     return {dx, dweight, dbias, Tensor()};
   }
 };

@@ -9,13 +9,14 @@ namespace {
 
 Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, bool inverse) {
   Tensor y = at::empty(x.sizes(), x.options());
-  launch(x.device(), kernels::RopeRotate{kernel_dtype(x, "rope"), x.size(0), x.size(1), x.size(2), cos.size(1), inverse,
-                                         in(x), in(cos), in(sin), out(y)});
+  launch(x.device(), kernels::RopeRotate{kernel_dtype(x, "rope"), x.size(0), x.size(1), x.size(2),
+                                         cos.size(1), inverse, in(x), in(cos), in(sin), out(y)});
   return y;
 }
 
 struct RopeFunction : torch::autograd::Function<RopeFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cos,
+                        const Tensor& sin) {
     context->save_for_backward({cos, sin});
     return rotate(x.contiguous(), cos, sin, false);
   }
@@ -30,38 +31,40 @@ struct RopeFunction : torch::autograd::Function<RopeFunction> {
 }  // namespace
 
 std::vector<double> default_inv_freq(double theta, int64_t rotary_dim) {
-  VEOMNI_CHECK(theta > 0 && rotary_dim >= 0 && rotary_dim % 2 == 0, "default_inv_freq: theta=", theta,
-               " must be positive and rotary_dim=", rotary_dim, " even");
+  VEOMNI_CHECK(theta > 0 && rotary_dim >= 0 && rotary_dim % 2 == 0,
+               "default_inv_freq: theta=", theta, " must be positive and rotary_dim=", rotary_dim,
+               " even");
   const AtenScope aten;
   const at::NoGradGuard no_grad;
-  const Tensor exponent = at::arange(0, rotary_dim, 2, at::kLong).to(at::kFloat) / static_cast<double>(rotary_dim);
+  const Tensor exponent =
+      at::arange(0, rotary_dim, 2, at::kLong).to(at::kFloat) / static_cast<double>(rotary_dim);
   const Tensor inv_freq = at::pow(theta, exponent).reciprocal().to(at::kDouble);
   const double* values = inv_freq.const_data_ptr<double>();
   return {values, values + inv_freq.numel()};
 }
 
-RopeTable rope_table(Tensor position_ids_T, const std::vector<double>& inv_freq, at::ScalarType compute_dtype,
-                     double attention_scaling) {
+RopeTable rope_table(Tensor position_ids_T, const std::vector<double>& inv_freq,
+                     at::ScalarType compute_dtype, double attention_scaling) {
   const Tensor position = as_int64("rope_table", "position_ids", position_ids_T, position_ids_T);
   const int64_t tokens = position.numel(), freqs = inv_freq.size();
   const auto options = position.options().dtype(acc_dtype(compute_dtype));
   RopeTable table{at::empty({tokens, freqs}, options), at::empty({tokens, freqs}, options)};
   launch(position.device(),
-         kernels::RopeAngles{kernel_dtype(table.cos_TR, "rope_table"), tokens, freqs, attention_scaling,
-                             static_cast<const int64_t*>(in(position)), inv_freq.data(), out(table.cos_TR),
-                             out(table.sin_TR)});
+         kernels::RopeAngles{kernel_dtype(table.cos_TR, "rope_table"), tokens, freqs,
+                             attention_scaling, static_cast<const int64_t*>(in(position)),
+                             inv_freq.data(), out(table.cos_TR), out(table.sin_TR)});
   return table;
 }
 
 Tensor rope(Tensor x_THK, const RopeTable& table) {
   const Tensor &cos = table.cos_TR, &sin = table.sin_TR;
-  VEOMNI_CHECK(x_THK.dim() == 3 && cos.dim() == 2 && sin.sizes() == cos.sizes() && cos.size(0) == x_THK.size(0) &&
-                   2 * cos.size(1) <= x_THK.size(2),
+  VEOMNI_CHECK(x_THK.dim() == 3 && cos.dim() == 2 && sin.sizes() == cos.sizes() &&
+                   cos.size(0) == x_THK.size(0) && 2 * cos.size(1) <= x_THK.size(2),
                "rope: a table of ", cos.sizes(), " does not fit x [T, H, K] = ", x_THK.sizes());
-  VEOMNI_CHECK(cos.scalar_type() == acc_dtype(x_THK.scalar_type()) && sin.scalar_type() == cos.scalar_type() &&
-                   cos.device() == x_THK.device(),
-               "rope: the table is ", c10::toString(cos.scalar_type()), " on ", cos.device().str(), " but x is ",
-               c10::toString(x_THK.scalar_type()), " on ", x_THK.device().str(),
+  VEOMNI_CHECK(cos.scalar_type() == acc_dtype(x_THK.scalar_type()) &&
+                   sin.scalar_type() == cos.scalar_type() && cos.device() == x_THK.device(),
+               "rope: the table is ", c10::toString(cos.scalar_type()), " on ", cos.device().str(),
+               " but x is ", c10::toString(x_THK.scalar_type()), " on ", x_THK.device().str(),
                "; make it with rope_table(position_ids on that device, ..., x's dtype)");
   return RopeFunction::apply(x_THK, cos.contiguous(), sin.contiguous());
 }

@@ -16,15 +16,16 @@ std::vector<int64_t> with_rows(const Tensor& x, int64_t rows) {
 
 Tensor gather(const Tensor& x, const Tensor& index) {
   Tensor y = at::empty(with_rows(x, index.numel()), x.options());
-  launch(x.device(), kernels::GatherRows{kernel_dtype(x, "gather_rows"), index.numel(), row_width(x), in(x),
-                                         static_cast<const int64_t*>(in(index)), out(y)});
+  launch(x.device(),
+         kernels::GatherRows{kernel_dtype(x, "gather_rows"), index.numel(), row_width(x), in(x),
+                             static_cast<const int64_t*>(in(index)), out(y)});
   return y;
 }
 
 /// Overwrites rows of y with those of `source`, or zeros.
 void overwrite(const Tensor& y, const Tensor& index, const Tensor& source) {
-  launch(y.device(), kernels::PutRows{kernel_dtype(y, "put_rows"), index.numel(), row_width(y), in(source),
-                                      static_cast<const int64_t*>(in(index)), out(y)});
+  launch(y.device(), kernels::PutRows{kernel_dtype(y, "put_rows"), index.numel(), row_width(y),
+                                      in(source), static_cast<const int64_t*>(in(index)), out(y)});
 }
 
 struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
@@ -44,7 +45,8 @@ struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
 };
 
 struct PutRowsFunction : torch::autograd::Function<PutRowsFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index, const Tensor& rows) {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index,
+                        const Tensor& rows) {
     context->save_for_backward({index});
     Tensor y = at::empty(x.sizes(), x.options());
     y.copy_(x);
@@ -67,7 +69,8 @@ struct PutRowsFunction : torch::autograd::Function<PutRowsFunction> {
 };
 
 struct AddRowsFunction : torch::autograd::Function<AddRowsFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index, const Tensor& rows) {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index,
+                        const Tensor& rows) {
     context->save_for_backward({index});
     Tensor y = at::empty(x.sizes(), x.options());
     scatter_add_rows("add_rows", rows.contiguous(), index, x.contiguous(), y);
@@ -82,9 +85,10 @@ struct AddRowsFunction : torch::autograd::Function<AddRowsFunction> {
 };
 
 Tensor check_rows(const char* op, const Tensor& x, const Tensor& token, const Tensor& rows) {
-  VEOMNI_CHECK(x.dim() >= 1 && rows.dim() == x.dim() && rows.sizes().slice(1) == x.sizes().slice(1) &&
-                   token.dim() == 1 && rows.size(0) == token.size(0),
-               op, ": rows ", rows.sizes(), " at ", token.sizes(), " tokens do not fit x ", x.sizes());
+  VEOMNI_CHECK(
+      x.dim() >= 1 && rows.dim() == x.dim() && rows.sizes().slice(1) == x.sizes().slice(1) &&
+          token.dim() == 1 && rows.size(0) == token.size(0),
+      op, ": rows ", rows.sizes(), " at ", token.sizes(), " tokens do not fit x ", x.sizes());
   check_same_kind(op, "x", x, "rows", rows);
   const Tensor index = as_int64(op, "token", token, x);
   check_indices(op, "token", index, x.size(0));
@@ -109,13 +113,14 @@ int64_t row_width(const Tensor& x) {
   return width;
 }
 
-void scatter_add_rows(const char* op, const Tensor& source, const Tensor& index, const Tensor& base, const Tensor& y) {
+void scatter_add_rows(const char* op, const Tensor& source, const Tensor& index, const Tensor& base,
+                      const Tensor& y) {
   const int64_t targets = y.size(0), rows = index.numel();
   Tensor workspace = at::empty({targets + 1 + rows}, y.options().dtype(at::kLong));
-  launch(y.device(),
-         kernels::ScatterAddRows{kernel_dtype(source, op), y.scalar_type() != source.scalar_type(), rows, row_width(y),
-                                 targets, in(source), static_cast<const int64_t*>(in(index)), in(base), out(y),
-                                 static_cast<int64_t*>(out(workspace))});
+  launch(y.device(), kernels::ScatterAddRows{
+                         kernel_dtype(source, op), y.scalar_type() != source.scalar_type(), rows,
+                         row_width(y), targets, in(source), static_cast<const int64_t*>(in(index)),
+                         in(base), out(y), static_cast<int64_t*>(out(workspace))});
 }
 
 Tensor gather_rows(Tensor x_TD, Tensor index_R) {

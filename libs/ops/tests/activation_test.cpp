@@ -20,16 +20,19 @@ struct Case {
 };
 const std::vector<Case> kCases = {
     {"swiglu", [](const Tensors& t) { return ops::swiglu(t[0]); }, swiglu_reference},
-    {"gelu", [](const Tensors& t) { return ops::gelu(t[0], false); }, [](const Tensors& t) { return at::gelu(t[0]); }},
+    {"gelu", [](const Tensors& t) { return ops::gelu(t[0], false); },
+     [](const Tensors& t) { return at::gelu(t[0]); }},
     {"gelu tanh", [](const Tensors& t) { return ops::gelu(t[0], true); },
      [](const Tensors& t) { return at::gelu(t[0], "tanh"); }},
-    {"silu", [](const Tensors& t) { return ops::silu(t[0]); }, [](const Tensors& t) { return at::silu(t[0]); }},
+    {"silu", [](const Tensors& t) { return ops::silu(t[0]); },
+     [](const Tensors& t) { return at::silu(t[0]); }},
 };
 
 TEST(Activation, MatchesAtenAtEveryLevel) {
   for (const Case& c : kCases) {
     for (const at::ScalarType dtype : kDtypes) {
-      for (const auto& [rows, width] : std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {150, 512}}) {
+      for (const auto& [rows, width] :
+           std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {150, 512}}) {
         expect_same(c.ours, c.reference, {3 * normal({rows, 2 * width}, 1)}, dtype, c.name);
       }
       expect_same(c.ours, c.reference, {normal({3, 5, 16}, 1).transpose(0, 1)}, dtype, c.name);
@@ -42,7 +45,8 @@ TEST(Activation, ExtremesStayFinite) {
     for (const at::ScalarType dtype : kDtypes) {
       const Tensor x = at::tensor({-1e4, -200.0, -90.0, 90.0, 200.0, 1e4, 0.0, -0.0}, at::kDouble);
       for (const Case& c : kCases) {
-        const Outcome outcome = run(c.ours, leaves({x}, dtype), c.ours({x.to(dtype)}).mul(0).add(1));
+        const Outcome outcome =
+            run(c.ours, leaves({x}, dtype), c.ours({x.to(dtype)}).mul(0).add(1));
         EXPECT_TRUE(at::isfinite(outcome.y).all().item<bool>()) << c.name;
         EXPECT_TRUE(at::isfinite(outcome.grads[0]).all().item<bool>()) << c.name;
       }

@@ -49,7 +49,7 @@ TEST(AllocationCounter, IgnoresOlderBlocksAndNests) {
   }
   Tensor b = at::empty({100}, at::kByte);
   outer.reset();
-  b.reset();   // after the last counter
+  b.reset();  // after the last counter
   const AllocationCounter counter;
   Tensor c = at::empty({100}, at::kByte);
   EXPECT_EQ(counter.stats(c10::kCPU).live_bytes, 100);
@@ -105,38 +105,51 @@ struct MemoryCase {
 std::vector<MemoryCase> memory_cases(int64_t tokens) {
   const Tensor ids = integers(tokens, 20, 1), some = integers(3, std::max<int64_t>(tokens, 1), 2);
   const Tensor first = at::zeros({1}, at::kLong);
-  const std::vector<int32_t> cu = {0, static_cast<int32_t>(tokens / 3), static_cast<int32_t>(tokens)};
+  const std::vector<int32_t> cu = {0, static_cast<int32_t>(tokens / 3),
+                                   static_cast<int32_t>(tokens)};
   auto rope_op = [tokens](const Tensors& t) {
     const Tensor position = at::arange(tokens, at::kInt).to(t[0].device());
     return rope(t[0], rope_table(position, {1.0, 0.1, 0.01}, t[0].scalar_type()));
   };
   return {
-      {"linear", {normal({tokens, 24}, 1), normal({40, 24}, 2), normal({40}, 3)},
+      {"linear",
+       {normal({tokens, 24}, 1), normal({40, 24}, 2), normal({40}, 3)},
        [](const Tensors& t) { return ops::linear(t[0], t[1], t[2]); }},
-      {"strided linear", {normal({24, tokens}, 1), normal({40, 24}, 2)},
+      {"strided linear",
+       {normal({24, tokens}, 1), normal({40, 24}, 2)},
        [](const Tensors& t) { return ops::linear(t[0].t(), t[1]); }},
-      {"embedding", {normal({20, 24}, 1)}, [ids](const Tensors& t) { return ops::embedding(ids, t[0]); }},
-      {"rms_norm", {normal({tokens, 2, 24}, 1), normal({24}, 2)},
+      {"embedding",
+       {normal({20, 24}, 1)},
+       [ids](const Tensors& t) { return ops::embedding(ids, t[0]); }},
+      {"rms_norm",
+       {normal({tokens, 2, 24}, 1), normal({24}, 2)},
        [](const Tensors& t) { return ops::rms_norm(t[0], t[1], 1e-6); }},
-      {"layer_norm", {normal({tokens, 24}, 1), normal({24}, 2), normal({24}, 3)},
+      {"layer_norm",
+       {normal({tokens, 24}, 1), normal({24}, 2), normal({24}, 3)},
        [](const Tensors& t) { return ops::layer_norm(t[0], t[1], t[2], 1e-6); }},
       {"rope", {normal({tokens, 2, 8}, 1)}, rope_op},
       {"swiglu", {normal({tokens, 24}, 1)}, [](const Tensors& t) { return ops::swiglu(t[0]); }},
       {"gelu", {normal({tokens, 24}, 1)}, [](const Tensors& t) { return ops::gelu(t[0], true); }},
       {"silu", {normal({tokens, 24}, 1)}, [](const Tensors& t) { return ops::silu(t[0]); }},
-      {"gather_rows", {normal({tokens, 24}, 1)}, [some](const Tensors& t) { return gather_rows(t[0], some); }},
-      {"put_rows", {normal({tokens, 24}, 1), normal({1, 24}, 2)},
+      {"gather_rows",
+       {normal({tokens, 24}, 1)},
+       [some](const Tensors& t) { return gather_rows(t[0], some); }},
+      {"put_rows",
+       {normal({tokens, 24}, 1), normal({1, 24}, 2)},
        [first](const Tensors& t) { return put_rows(t[0], first, t[1]); }},
-      {"add_rows", {normal({tokens, 24}, 1), normal({3, 24}, 2)},
+      {"add_rows",
+       {normal({tokens, 24}, 1), normal({3, 24}, 2)},
        [some](const Tensors& t) { return add_rows(t[0], some, t[1]); }},
-      {"varlen_attention", {normal({tokens, 4, 16}, 1), normal({tokens, 2, 16}, 2), normal({tokens, 2, 24}, 3),
-                            normal({4}, 4)},
+      {"varlen_attention",
+       {normal({tokens, 4, 16}, 1), normal({tokens, 2, 16}, 2), normal({tokens, 2, 24}, 3),
+        normal({4}, 4)},
        [cu](const Tensors& t) {
          AttentionSpec spec{0.3};
          spec.sinks_H = t[3];
          return varlen_attention(t[0], t[1], t[2], cu, cu, spec).out_THK;
        }},
-      {"linear_cross_entropy", {normal({tokens, 24}, 1), normal({20, 24}, 2)},
+      {"linear_cross_entropy",
+       {normal({tokens, 24}, 1), normal({20, 24}, 2)},
        [ids](const Tensors& t) { return linear_cross_entropy(t[0], t[1], ids, 0.1, 16); }},
   };
 }
@@ -145,8 +158,9 @@ std::vector<MemoryCase> memory_cases(int64_t tokens) {
 AllocationStats measure(const MemoryCase& c, at::ScalarType dtype, c10::DeviceType device) {
   Tensors inputs;
   for (const Tensor& value : c.inputs) {
-    inputs.push_back(device == c10::kMeta ? at::empty(value.sizes(), at::device(device).dtype(dtype))
-                                          : value.to(dtype).clone());
+    inputs.push_back(device == c10::kMeta
+                         ? at::empty(value.sizes(), at::device(device).dtype(dtype))
+                         : value.to(dtype).clone());
     inputs.back().set_requires_grad(true);
     inputs.back().set_grad_dtype(dtype == at::kDouble ? at::kDouble : at::kFloat);
   }
@@ -163,8 +177,10 @@ TEST(Memory, MetaTakesTheSameBytesAsTheCpu) {
     for (const int64_t tokens : {1, 33, 100}) {
       for (const MemoryCase& c : memory_cases(tokens)) {
         for (const at::ScalarType dtype : kDtypes) {
-          SCOPED_TRACE(c.name + ", " + std::to_string(tokens) + " tokens, " + c10::toString(dtype) + ", " + backend);
-          const AllocationStats cpu = measure(c, dtype, c10::kCPU), meta = measure(c, dtype, c10::kMeta);
+          SCOPED_TRACE(c.name + ", " + std::to_string(tokens) + " tokens, " + c10::toString(dtype) +
+                       ", " + backend);
+          const AllocationStats cpu = measure(c, dtype, c10::kCPU),
+                                meta = measure(c, dtype, c10::kMeta);
           EXPECT_GT(cpu.total_bytes, 0);
           EXPECT_EQ(cpu.total_bytes, meta.total_bytes);
           EXPECT_EQ(cpu.peak_bytes, meta.peak_bytes);
@@ -184,9 +200,11 @@ TEST(Memory, LossTakesTheSameBytesWhateverIsCounted) {
   Tensor sparse = labels.clone();
   sparse.slice(0, 0, 90, 2).fill_(kIgnoreLabel);
   few.op = [sparse](const Tensors& t) { return linear_cross_entropy(t[0], t[1], sparse, 1, 16); };
-  const AllocationStats a = measure(all, at::kDouble, c10::kCPU), b = measure(few, at::kDouble, c10::kCPU);
+  const AllocationStats a = measure(all, at::kDouble, c10::kCPU),
+                        b = measure(few, at::kDouble, c10::kCPU);
   EXPECT_EQ(a.peak_bytes, b.peak_bytes);
-  // 100 losses, indices and labels; 16 rows of x, dx and logits; both gradients; the scalar and its gradient.
+  // 100 losses, indices and labels; 16 rows of x, dx and logits; both gradients; the scalar and its
+  // gradient.
   EXPECT_LE(a.peak_bytes, 8 * (3 * 100 + 16 * (24 + 24 + 20) + 100 * 24 + 20 * 24 + 2) +
                               8 * ((24 + 256) * 24 + 24 * 32 * 8));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The list of ATen calls that models may make beside this library: views and pointwise operations that run forward and
-// backward on meta and take the same bytes there as on the CPU. A call a model needs is added here first; one that
-// fails here gets an op of its own.
+// The list of ATen calls that models may make beside this library: views and pointwise operations
+// that run forward and backward on meta and take the same bytes there as on the CPU. A call a model
+// needs is added here first; one that fails here gets an op of its own.
 #include <ATen/ATen.h>
 
 #include "reference.h"
@@ -12,12 +12,13 @@ namespace {
 
 struct Allowed {
   const char* name;
-  Op call;           ///< on two [6, 4] tensors
-  int numbers = 0;   ///< C++ numbers among the operands of its forward and backward
+  Op call;          ///< on two [6, 4] tensors
+  int numbers = 0;  ///< C++ numbers among the operands of its forward and backward
 };
 
-// On the CPU a number becomes a float64 tensor of one element and is cast to the other operand's dtype; on meta that
-// happens on the CPU. Models whose bytes must agree to the last one fold numbers into this library's ops.
+// On the CPU a number becomes a float64 tensor of one element and is cast to the other operand's
+// dtype; on meta that happens on the CPU. Models whose bytes must agree to the last one fold
+// numbers into this library's ops.
 constexpr int64_t kNumberBytes = 12;
 
 const std::vector<Allowed>& allowed() {
@@ -38,8 +39,14 @@ const std::vector<Allowed>& allowed() {
       {"sum", [](const Tensors& t) { return t[0].sum(); }},
       {"sum of a dimension", [](const Tensors& t) { return t[0].sum(1); }},
       {"mean", [](const Tensors& t) { return t[0].mean(); }, 2},
-      {"view", [](const Tensors& t) { return t[0].view({2, 3, 4}); }},
-      {"reshape", [](const Tensors& t) { return t[0].t().reshape({3, 8}); }},
+      {"view",
+       [](const Tensors& t) {
+         return t[0].view({2, 3, 4});
+       }},
+      {"reshape",
+       [](const Tensors& t) {
+         return t[0].t().reshape({3, 8});
+       }},
       {"unsqueeze, squeeze", [](const Tensors& t) { return t[0].unsqueeze(1).squeeze(1); }},
       {"slice", [](const Tensors& t) { return t[0].slice(1, 1, 3); }},
       {"narrow", [](const Tensors& t) { return t[0].narrow(0, 2, 3); }},
@@ -47,12 +54,24 @@ const std::vector<Allowed>& allowed() {
       {"split", [](const Tensors& t) { return t[0].split(2, 1)[1]; }},
       {"chunk", [](const Tensors& t) { return t[0].chunk(2, 0)[0]; }},
       {"unbind", [](const Tensors& t) { return t[0].unbind(1)[3]; }},
-      {"cat", [](const Tensors& t) { return at::cat({t[0], t[1]}, 1); }},
-      {"stack", [](const Tensors& t) { return at::stack({t[0], t[1]}); }},
+      {"cat",
+       [](const Tensors& t) {
+         return at::cat({t[0], t[1]}, 1);
+       }},
+      {"stack",
+       [](const Tensors& t) {
+         return at::stack({t[0], t[1]});
+       }},
       {"transpose", [](const Tensors& t) { return t[0].transpose(0, 1).contiguous(); }},
-      {"permute", [](const Tensors& t) { return t[0].view({2, 3, 4}).permute({2, 0, 1}).contiguous(); }},
+      {"permute",
+       [](const Tensors& t) {
+         return t[0].view({2, 3, 4}).permute({2, 0, 1}).contiguous();
+       }},
       {"contiguous", [](const Tensors& t) { return t[0].t().contiguous(); }},
-      {"expand", [](const Tensors& t) { return t[0].unsqueeze(0).expand({3, 6, 4}).contiguous(); }},
+      {"expand",
+       [](const Tensors& t) {
+         return t[0].unsqueeze(0).expand({3, 6, 4}).contiguous();
+       }},
       {"clone", [](const Tensors& t) { return t[0].clone(); }},
       {"to another dtype", [](const Tensors& t) { return t[0].to(at::kDouble); }},
       {"zeros_like", [](const Tensors& t) { return t[0] * at::zeros_like(t[1]); }},

@@ -25,7 +25,8 @@ Tensor visible(int64_t queries, int64_t keys, const AttentionSpec& spec) {
   for (int64_t j = 0; j < queries; ++j) {
     for (int64_t i = 0; i < keys; ++i) {
       const int64_t distance = i - (j + keys - queries);
-      const bool seen = (!spec.causal || distance <= 0) && (spec.window_left < 0 || distance >= -spec.window_left) &&
+      const bool seen = (!spec.causal || distance <= 0) &&
+                        (spec.window_left < 0 || distance >= -spec.window_left) &&
                         (spec.window_right < 0 || distance <= spec.window_right);
       mask.mutable_data_ptr<bool>()[j * keys + i] = seen;
     }
@@ -34,10 +35,11 @@ Tensor visible(int64_t queries, int64_t keys, const AttentionSpec& spec) {
 }
 
 /// One segment, dense, with repeated kv heads: out [n_q, H, Kv] and lse [H, n_q].
-std::pair<Tensor, Tensor> dense(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSpec& spec,
-                                const Tensor& sinks) {
+std::pair<Tensor, Tensor> dense(const Tensor& q, const Tensor& k, const Tensor& v,
+                                const AttentionSpec& spec, const Tensor& sinks) {
   const int64_t group = q.size(1) / k.size(1);
-  const Tensor keys = k.repeat_interleave(group, 1).transpose(0, 1), values = v.repeat_interleave(group, 1).transpose(0, 1);
+  const Tensor keys = k.repeat_interleave(group, 1).transpose(0, 1),
+               values = v.repeat_interleave(group, 1).transpose(0, 1);
   Tensor scores = at::matmul(q.transpose(0, 1), keys.transpose(1, 2)) * spec.scale;
   if (spec.softcap > 0) scores = spec.softcap * (scores / spec.softcap).tanh();
   const Tensor mask = visible(q.size(0), k.size(0), spec);
@@ -45,7 +47,8 @@ std::pair<Tensor, Tensor> dense(const Tensor& q, const Tensor& k, const Tensor& 
   if (sinks.defined()) {
     scores = at::cat({scores, sinks.view({-1, 1, 1}).expand({q.size(1), q.size(0), 1})}, 2);
   }
-  const Tensor lse = scores.size(2) == 0 ? at::full({q.size(1), q.size(0)}, -HUGE_VAL, q.options()) : scores.logsumexp(2);
+  const Tensor lse = scores.size(2) == 0 ? at::full({q.size(1), q.size(0)}, -HUGE_VAL, q.options())
+                                         : scores.logsumexp(2);
   const Tensor finite = lse.masked_fill(lse.eq(-HUGE_VAL), 0);
   const Tensor probability = (scores - finite.unsqueeze(2)).exp().slice(2, 0, k.size(0));
   return {at::matmul(probability, values).transpose(0, 1), lse};
@@ -54,7 +57,7 @@ std::pair<Tensor, Tensor> dense(const Tensor& q, const Tensor& k, const Tensor& 
 struct Case {
   std::string name;
   int64_t heads = 4, kv_heads = 2, width = 16, value_width = 16;
-  Lengths queries, keys;   // keys empty: as queries
+  Lengths queries, keys;  // keys empty: as queries
   AttentionSpec spec{0.3};
   bool sinks = false;
 };
@@ -70,19 +73,23 @@ void expect_case(const Case& c, at::ScalarType dtype) {
     return varlen_attention(t[0], t[1], t[2], cu_q, cu_k, spec_with(t)).out_THK;
   };
   auto by_segment = [&](const Tensors& t) {
-    std::vector<Tensor> out = {t[2].new_zeros({0, c.heads, c.value_width})}, lse = {t[0].new_zeros({c.heads, 0})};
+    std::vector<Tensor> out = {t[2].new_zeros({0, c.heads, c.value_width})},
+                        lse = {t[0].new_zeros({c.heads, 0})};
     for (size_t i = 0; i + 1 < cu_q.size(); ++i) {
-      const auto [o, l] = dense(t[0].slice(0, cu_q[i], cu_q[i + 1]), t[1].slice(0, cu_k[i], cu_k[i + 1]),
-                                t[2].slice(0, cu_k[i], cu_k[i + 1]), c.spec, c.sinks ? t[3] : Tensor());
+      const auto [o, l] =
+          dense(t[0].slice(0, cu_q[i], cu_q[i + 1]), t[1].slice(0, cu_k[i], cu_k[i + 1]),
+                t[2].slice(0, cu_k[i], cu_k[i + 1]), c.spec, c.sinks ? t[3] : Tensor());
       out.push_back(o);
       lse.push_back(l);
     }
     return std::pair(at::cat(out), at::cat(lse, 1));
   };
-  Tensors inputs = {normal({cu_q.back(), c.heads, c.width}, 1), normal({cu_k.back(), c.kv_heads, c.width}, 2),
+  Tensors inputs = {normal({cu_q.back(), c.heads, c.width}, 1),
+                    normal({cu_k.back(), c.kv_heads, c.width}, 2),
                     normal({cu_k.back(), c.kv_heads, c.value_width}, 3)};
   if (c.sinks) inputs.push_back(normal({c.heads}, 4));
-  expect_same(ours, [&](const Tensors& t) { return by_segment(t).first; }, inputs, dtype, c.name);
+  expect_same(
+      ours, [&](const Tensors& t) { return by_segment(t).first; }, inputs, dtype, c.name);
 
   const at::NoGradGuard no_grad;
   Tensors rounded, narrow;
@@ -94,9 +101,11 @@ void expect_case(const Case& c, at::ScalarType dtype) {
   // lse is a sum over exact products in acc, in bfloat16 too.
   const double bound = dtype == at::kDouble ? 1e-12 : 1e-5;
   at_every_level([&] {
-    const Tensor lse = varlen_attention(narrow[0], narrow[1], narrow[2], cu_q, cu_k, spec_with(narrow)).lse_HT;
+    const Tensor lse =
+        varlen_attention(narrow[0], narrow[1], narrow[2], cu_q, cu_k, spec_with(narrow)).lse_HT;
     EXPECT_TRUE(at::equal(lse.eq(-HUGE_VAL), unseen)) << c.name;
-    EXPECT_LE(relative_error(lse.masked_fill(unseen, 0), expected.masked_fill(unseen, 0)), bound) << c.name << ": lse";
+    EXPECT_LE(relative_error(lse.masked_fill(unseen, 0), expected.masked_fill(unseen, 0)), bound)
+        << c.name << ": lse";
   });
 }
 
@@ -112,10 +121,12 @@ AttentionSpec spec(bool causal, int64_t left = -1, int64_t right = -1, double so
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const int64_t width : {8, 16, 64, 128}) {
-    all.push_back({"width " + std::to_string(width), 4, 2, width, width, {1, 7, 33, 130}, {}, spec(true)});
+    all.push_back(
+        {"width " + std::to_string(width), 4, 2, width, width, {1, 7, 33, 130}, {}, spec(true)});
   }
   for (const int64_t group : {1, 2, 4, 8}) {
-    all.push_back({"group " + std::to_string(group), 8, 8 / group, 16, 16, {50, 3}, {}, spec(true)});
+    all.push_back(
+        {"group " + std::to_string(group), 8, 8 / group, 16, 16, {50, 3}, {}, spec(true)});
   }
   all.push_back({"long", 2, 1, 64, 64, {700, 401}, {}, spec(true)});
   all.push_back({"long not causal", 2, 1, 64, 64, {500}, {}, spec(false)});
@@ -132,7 +143,8 @@ std::vector<Case> cases() {
   all.push_back({"right window", 2, 1, 16, 16, {450, 33}, {}, spec(false, -1, 40)});
   all.push_back({"softcap", 4, 2, 16, 16, {90, 33}, {}, spec(true, -1, -1, 1.5)});
   all.push_back({"sinks", 4, 2, 16, 16, {90, 33}, {}, spec(true), true});
-  all.push_back({"sinks, window, softcap", 4, 2, 16, 16, {90, 5}, {70, 40}, spec(true, 30, -1, 2), true});
+  all.push_back(
+      {"sinks, window, softcap", 4, 2, 16, 16, {90, 5}, {70, 40}, spec(true, 30, -1, 2), true});
   return all;
 }
 
@@ -151,8 +163,8 @@ INSTANTIATE_TEST_SUITE_P(All, Attention, ::testing::ValuesIn(cases()), [](const 
 TEST(AttentionCalls, NoTokens) {
   auto t = leaves({at::empty({0, 4, 16}), at::empty({0, 2, 16}), at::empty({0, 2, 8})}, at::kFloat);
   const Outcome outcome = run(
-      [](const Tensors& t) { return varlen_attention(t[0], t[1], t[2], {0}, {0}, {0.3}).out_THK; }, t,
-      at::empty({0, 4, 8}));
+      [](const Tensors& t) { return varlen_attention(t[0], t[1], t[2], {0}, {0}, {0.3}).out_THK; },
+      t, at::empty({0, 4, 8}));
   EXPECT_EQ(outcome.y.sizes(), (at::IntArrayRef{0, 4, 8}));
   EXPECT_EQ(outcome.grads[2].sizes(), (at::IntArrayRef{0, 2, 8}));
 }
@@ -169,7 +181,8 @@ TEST(AttentionCalls, LseCarriesNoGradientAndFrozenInputsGetNone) {
 TEST(AttentionCalls, ReadsStridedInputs) {
   const Tensor fused = normal({20, 4, 8}, 1);
   const Op ours = [](const Tensors& t) {
-    return varlen_attention(t[0].slice(1, 0, 2), t[0].slice(1, 2, 3), t[0].slice(1, 3, 4), {0, 20}, {0, 20}, {0.3})
+    return varlen_attention(t[0].slice(1, 0, 2), t[0].slice(1, 2, 3), t[0].slice(1, 3, 4), {0, 20},
+                            {0, 20}, {0.3})
         .out_THK;
   };
   const Op reference = [](const Tensors& t) {
@@ -183,8 +196,8 @@ TEST(AttentionCalls, DecodingEqualsTheWholeSequence) {
   const Tensor q = normal({40, 4, 16}, 1), k = normal({40, 2, 16}, 2), v = normal({40, 2, 16}, 3);
   const Tensor whole = varlen_attention(q, k, v, {0, 40}, {0, 40}, {0.3}).out_THK;
   for (const int t : {0, 1, 17, 39}) {
-    const Tensor one = varlen_attention(q.slice(0, t, t + 1), k.slice(0, 0, t + 1), v.slice(0, 0, t + 1), {0, 1},
-                                        {0, t + 1}, {0.3})
+    const Tensor one = varlen_attention(q.slice(0, t, t + 1), k.slice(0, 0, t + 1),
+                                        v.slice(0, 0, t + 1), {0, 1}, {0, t + 1}, {0.3})
                            .out_THK;
     EXPECT_LE(relative_error(one, whole.slice(0, t, t + 1)), 1e-13);
   }
@@ -207,7 +220,8 @@ TEST(AttentionCalls, RefuseWhatDoesNotFit) {
   EXPECT_THROW(varlen_attention(q, k, k, {0, 3, 2, 4}, {0, 1, 2, 4}, {1}), Error);
   EXPECT_THROW(varlen_attention(q, k, k, {0, 4}, {0, 2, 4}, {1}), Error);
   EXPECT_THROW(varlen_attention(q, k, k, {}, {}, {1}), Error);
-  EXPECT_THROW(varlen_attention(q, at::ones({4, 3, 8}), at::ones({4, 3, 8}), {0, 4}, {0, 4}, {1}), Error);
+  EXPECT_THROW(varlen_attention(q, at::ones({4, 3, 8}), at::ones({4, 3, 8}), {0, 4}, {0, 4}, {1}),
+               Error);
   EXPECT_THROW(varlen_attention(q, k.to(at::kDouble), k, {0, 4}, {0, 4}, {1}), Error);
 }
 

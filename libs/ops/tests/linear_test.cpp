@@ -23,23 +23,30 @@ class LinearBackends : public ::testing::TestWithParam<LinearBackend> {
 
 TEST_P(LinearBackends, MatchesAtenForOddShapes) {
   for (const at::ScalarType dtype : kDtypes) {
-    for (const auto& [t, d, n] : std::vector<std::array<int64_t, 3>>{
-             {1, 8, 8}, {7, 24, 33}, {33, 72, 24}, {33, 512, 300}, {257, 72, 512}, {500, 300, 260}}) {
-      const std::string what = std::to_string(t) + "x" + std::to_string(d) + "x" + std::to_string(n);
+    for (const auto& [t, d, n] : std::vector<std::array<int64_t, 3>>{{1, 8, 8},
+                                                                     {7, 24, 33},
+                                                                     {33, 72, 24},
+                                                                     {33, 512, 300},
+                                                                     {257, 72, 512},
+                                                                     {500, 300, 260}}) {
+      const std::string what =
+          std::to_string(t) + "x" + std::to_string(d) + "x" + std::to_string(n);
       expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2)}, dtype, what);
-      expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2), normal({n}, 3)}, dtype, what + " bias");
+      expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2), normal({n}, 3)}, dtype,
+                  what + " bias");
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LinearBackends,
-                         ::testing::Values(LinearBackend::kAuto, LinearBackend::kOneDnn, LinearBackend::kBlas,
-                                           LinearBackend::kOwn));
+                         ::testing::Values(LinearBackend::kAuto, LinearBackend::kOneDnn,
+                                           LinearBackend::kBlas, LinearBackend::kOwn));
 
 TEST(Linear, OwnKernelsMatchAtEveryLevel) {
   set_linear_backend("own");
   for (const at::ScalarType dtype : kDtypes) {
-    expect_same(ours, reference, {normal({67, 300}, 1), normal({270, 300}, 2)}, dtype, "67x300x270");
+    expect_same(ours, reference, {normal({67, 300}, 1), normal({270, 300}, 2)}, dtype,
+                "67x300x270");
   }
   set_linear_backend("auto");
 }
@@ -73,9 +80,11 @@ TEST(Linear, FrozenInputsGetNoGradient) {
   EXPECT_FALSE(ops::linear(data, frozen_weight).requires_grad());
 }
 
-// 4096 equal terms of 1 + 2^-7: a bfloat16 sum would stall, a bfloat16 result could not hold the total.
+// 4096 equal terms of 1 + 2^-7: a bfloat16 sum would stall, a bfloat16 result could not hold the
+// total.
 TEST(Linear, BFloat16WeightGradientIsFloatAccumulatedAndUnrounded) {
-  auto inputs = leaves({at::full({4096, 8}, 1.0 + 1.0 / 128), at::ones({3, 8}), at::ones({3})}, at::kBFloat16);
+  auto inputs = leaves({at::full({4096, 8}, 1.0 + 1.0 / 128), at::ones({3, 8}), at::ones({3})},
+                       at::kBFloat16);
   run(ours, inputs, at::ones({4096, 3}));
   for (const int i : {1, 2}) ASSERT_EQ(inputs[i].grad().scalar_type(), at::kFloat);
   EXPECT_TRUE(at::equal(inputs[1].grad(), at::full({3, 8}, 4096 + 32.0, at::kFloat)));

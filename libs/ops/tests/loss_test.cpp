@@ -24,25 +24,32 @@ Tensor some_labels(int64_t tokens, int64_t vocabulary) {
 
 TEST(LinearCrossEntropy, MatchesAtenWhateverTheChunk) {
   for (const at::ScalarType dtype : kDtypes) {
-    for (const auto& [tokens, width, vocabulary, chunk] : std::vector<std::array<int64_t, 4>>{
-             {1, 8, 5, 0}, {7, 24, 33, 3}, {33, 72, 300, 8}, {100, 64, 501, 0}, {100, 64, 501, 64}}) {
+    for (const auto& [tokens, width, vocabulary, chunk] :
+         std::vector<std::array<int64_t, 4>>{{1, 8, 5, 0},
+                                             {7, 24, 33, 3},
+                                             {33, 72, 300, 8},
+                                             {100, 64, 501, 0},
+                                             {100, 64, 501, 64}}) {
       const Tensor labels = some_labels(tokens, vocabulary);
       const double scale = 1.0 / 57;
-      // bfloat16 logits of size √D · 0.3 carry an absolute error of 2^-9 of themselves, which the softmax turns into
-      // a relative error of the probabilities of the same size; with it and the rounded gradient the usual bound holds.
-      expect_same([&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, scale, chunk); },
-                  [&](const Tensors& t) { return loss_reference(t[0], t[1], labels, scale); },
-                  {normal({tokens, width}, 1), 0.3 * normal({vocabulary, width}, 2)}, dtype,
-                  std::to_string(tokens) + " tokens, chunk " + std::to_string(chunk));
+      // bfloat16 logits of size √D · 0.3 carry an absolute error of 2^-9 of themselves, which the
+      // softmax turns into a relative error of the probabilities of the same size; with it and the
+      // rounded gradient the usual bound holds.
+      expect_same(
+          [&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, scale, chunk); },
+          [&](const Tensors& t) { return loss_reference(t[0], t[1], labels, scale); },
+          {normal({tokens, width}, 1), 0.3 * normal({vocabulary, width}, 2)}, dtype,
+          std::to_string(tokens) + " tokens, chunk " + std::to_string(chunk));
     }
   }
 }
 
 TEST(LinearCrossEntropy, ScalesWithTheIncomingGradient) {
   const Tensor labels = some_labels(33, 50);
-  expect_same([&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, 0.5, 10) * 3; },
-              [&](const Tensors& t) { return loss_reference(t[0], t[1], labels, 0.5) * 3; },
-              {normal({33, 24}, 1), normal({50, 24}, 2)}, at::kDouble, "times 3");
+  expect_same(
+      [&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, 0.5, 10) * 3; },
+      [&](const Tensors& t) { return loss_reference(t[0], t[1], labels, 0.5) * 3; },
+      {normal({33, 24}, 1), normal({50, 24}, 2)}, at::kDouble, "times 3");
 }
 
 TEST(LinearCrossEntropy, NoCountedLabelIsAnExactZeroInTheGraph) {
@@ -91,7 +98,8 @@ TEST(LinearCrossEntropy, NanReachesTheLoss) {
   for (const at::ScalarType dtype : kDtypes) {
     Tensor x = normal({4, 8}, 1).to(dtype);
     x[2][5].fill_(std::nan(""));
-    EXPECT_TRUE(std::isnan(linear_cross_entropy(x, normal({5, 8}, 2).to(dtype), integers(4, 5, 3), 1).item<double>()));
+    EXPECT_TRUE(std::isnan(
+        linear_cross_entropy(x, normal({5, 8}, 2).to(dtype), integers(4, 5, 3), 1).item<double>()));
   }
 }
 
@@ -108,8 +116,8 @@ TEST(LinearCrossEntropyPerToken, MatchesAtenAndSumsToTheLoss) {
     const Tensor labels = some_labels(33, 50);
     const Tensor x = normal({33, 24}, 1).to(dtype), weight = (0.3 * normal({50, 24}, 2)).to(dtype);
     const Tensor losses = linear_cross_entropy_per_token(x, weight, labels);
-    const Tensor expected = at::cross_entropy_loss(at::mm(x.to(at::kDouble), weight.to(at::kDouble).t()), labels, {},
-                                                   at::Reduction::None);
+    const Tensor expected = at::cross_entropy_loss(
+        at::mm(x.to(at::kDouble), weight.to(at::kDouble).t()), labels, {}, at::Reduction::None);
     EXPECT_EQ(losses.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
     EXPECT_LE(relative_error(losses, expected), tolerance(dtype));
     EXPECT_TRUE(at::equal(losses.ne(0), labels.ne(kIgnoreLabel)));

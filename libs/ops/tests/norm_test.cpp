@@ -12,7 +12,9 @@ namespace {
 constexpr double kEps = 1e-6;
 
 Tensor rms(const Tensors& t) { return ops::rms_norm(t[0], t[1], kEps); }
-Tensor rms_reference(const Tensors& t) { return t[1] * (t[0] * (t[0].pow(2).mean(-1, true) + kEps).rsqrt()); }
+Tensor rms_reference(const Tensors& t) {
+  return t[1] * (t[0] * (t[0].pow(2).mean(-1, true) + kEps).rsqrt());
+}
 Tensor layer(const Tensors& t) { return ops::layer_norm(t[0], t[1], t[2], kEps); }
 Tensor layer_reference(const Tensors& t) {
   const Tensor centred = t[0] - t[0].mean(-1, true);
@@ -24,26 +26,31 @@ TEST(RmsNorm, MatchesAtenAtEveryLevel) {
     for (const auto& sizes : std::vector<std::vector<int64_t>>{
              {1, 8}, {7, 24}, {33, 72}, {200, 512}, {7, 3, 64}, {5, 2, 128}}) {
       const int64_t width = sizes.back();
-      expect_same(rms, rms_reference, {normal(sizes, 1), normal({width}, 2)}, dtype, "width " + std::to_string(width));
+      expect_same(rms, rms_reference, {normal(sizes, 1), normal({width}, 2)}, dtype,
+                  "width " + std::to_string(width));
     }
   }
 }
 
 TEST(LayerNorm, MatchesAtenAtEveryLevel) {
   for (const at::ScalarType dtype : kDtypes) {
-    for (const auto& [rows, width] : std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {200, 512}}) {
-      expect_same(layer, layer_reference, {normal({rows, width}, 1), normal({width}, 2), normal({width}, 3)}, dtype,
+    for (const auto& [rows, width] :
+         std::vector<std::array<int64_t, 2>>{{1, 8}, {7, 24}, {33, 72}, {200, 512}}) {
+      expect_same(layer, layer_reference,
+                  {normal({rows, width}, 1), normal({width}, 2), normal({width}, 3)}, dtype,
                   "width " + std::to_string(width));
     }
   }
 }
 
-// transformers rounds the normalised value before it multiplies by the weight; so must we, or every bfloat16 layer
-// differs in its last bit.
+// transformers rounds the normalised value before it multiplies by the weight; so must we, or every
+// bfloat16 layer differs in its last bit.
 TEST(RmsNorm, RoundsBeforeTheWeightInBFloat16) {
-  const Tensor x = normal({64, 72}, 1).to(at::kBFloat16), weight = normal({72}, 2).to(at::kBFloat16);
+  const Tensor x = normal({64, 72}, 1).to(at::kBFloat16),
+               weight = normal({72}, 2).to(at::kBFloat16);
   const Tensor wide = x.to(at::kFloat);
-  const Tensor expected = weight * (wide * (wide.pow(2).mean(-1, true) + kEps).rsqrt()).to(at::kBFloat16);
+  const Tensor expected =
+      weight * (wide * (wide.pow(2).mean(-1, true) + kEps).rsqrt()).to(at::kBFloat16);
   const Tensor differing = at::ne(ops::rms_norm(x, weight, kEps), expected);
   // A sum in another order may move a value across a rounding boundary, rarely.
   EXPECT_LE(differing.sum().item<int64_t>(), 5);
@@ -51,10 +58,12 @@ TEST(RmsNorm, RoundsBeforeTheWeightInBFloat16) {
 
 TEST(Norm, NoRowsGiveZeroGradients) {
   for (const at::ScalarType dtype : kDtypes) {
-    const Outcome a = run(rms, leaves({normal({0, 8}, 1), normal({8}, 2)}, dtype), at::empty({0, 8}));
+    const Outcome a =
+        run(rms, leaves({normal({0, 8}, 1), normal({8}, 2)}, dtype), at::empty({0, 8}));
     EXPECT_EQ(a.y.sizes(), (at::IntArrayRef{0, 8}));
     EXPECT_TRUE(at::equal(a.grads[1], at::zeros_like(a.grads[1])));
-    const Outcome b = run(layer, leaves({normal({0, 8}, 1), normal({8}, 2), normal({8}, 3)}, dtype), at::empty({0, 8}));
+    const Outcome b = run(layer, leaves({normal({0, 8}, 1), normal({8}, 2), normal({8}, 3)}, dtype),
+                          at::empty({0, 8}));
     EXPECT_TRUE(at::equal(b.grads[1], at::zeros_like(b.grads[1])));
     EXPECT_TRUE(at::equal(b.grads[2], at::zeros_like(b.grads[2])));
   }
@@ -86,7 +95,8 @@ TEST(Norm, NanReachesTheResult) {
 
 TEST(Norm, RefusesWhatDoesNotFit) {
   EXPECT_THROW(ops::rms_norm(at::ones({2, 8}), at::ones({7}), kEps), Error);
-  EXPECT_THROW(ops::layer_norm(at::ones({2, 8}), at::ones({8}), at::ones({8}, at::kDouble), kEps), Error);
+  EXPECT_THROW(ops::layer_norm(at::ones({2, 8}), at::ones({8}), at::ones({8}, at::kDouble), kEps),
+               Error);
 }
 
 }  // namespace

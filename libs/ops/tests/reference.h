@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Random inputs and the comparison every op's test makes: forward and gradients against plain ATen in float64.
+/// Random inputs and the comparison every op's test makes: forward and gradients against plain ATen
+/// in float64.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -36,17 +37,19 @@ inline Tensor integers(int64_t count, int64_t bound, uint64_t key) {
   Tensor x = at::empty({count}, at::kLong);
   const KeyedRng rng(key, "ids");
   for (int64_t i = 0; i < count; ++i) {
-    x.mutable_data_ptr<int64_t>()[i] = static_cast<int64_t>(rng.uniform_at(i) * static_cast<double>(bound));
+    x.mutable_data_ptr<int64_t>()[i] =
+        static_cast<int64_t>(rng.uniform_at(i) * static_cast<double>(bound));
   }
   return x;
 }
 
 /// Error bounds of one comparison, by relative_error.
 ///   float64: rounding of sums, 1e-12 with room for a few thousand terms (2^-53 · √4096 ≈ 7e-15).
-///   float32: DESIGN's 1e-5 for whole models; single operations are held to it with all their inputs exact.
-///   bfloat16: a value stored once has relative error <= 2^-9 = 2e-3, uniformly distributed about 2^-9/√3 ≈ 1.1e-3 in
-///     norm; the ops store one to four such values on the way to a result (output, an intermediate probability or
-///     logit, the incoming gradient), independent, so 4 · 2^-9 bounds them.
+///   float32: DESIGN's 1e-5 for whole models; single operations are held to it with all their
+///   inputs exact. bfloat16: a value stored once has relative error <= 2^-9 = 2e-3, uniformly
+///   distributed about 2^-9/√3 ≈ 1.1e-3 in
+///     norm; the ops store one to four such values on the way to a result (output, an intermediate
+///     probability or logit, the incoming gradient), independent, so 4 · 2^-9 bounds them.
 inline double tolerance(at::ScalarType dtype) {
   switch (dtype) {
     case at::kDouble: return 1e-12;
@@ -70,7 +73,7 @@ inline Tensors leaves(const Tensors& values, at::ScalarType dtype) {
 
 struct Outcome {
   Tensor y;
-  Tensors grads;   ///< per input, undefined for integers
+  Tensors grads;  ///< per input, undefined for integers
 };
 
 /// y and the gradients of Σ y · cotangent.
@@ -78,7 +81,8 @@ inline Outcome run(const Op& op, const Tensors& inputs, const Tensor& cotangent)
   const Tensor y = op(inputs);
   torch::autograd::backward({y}, {cotangent.to(y.scalar_type())});
   Outcome outcome{y.detach(), {}};
-  for (const Tensor& input : inputs) outcome.grads.push_back(input.defined() ? input.grad() : Tensor());
+  for (const Tensor& input : inputs)
+    outcome.grads.push_back(input.defined() ? input.grad() : Tensor());
   return outcome;
 }
 
@@ -94,10 +98,11 @@ inline std::pair<double, int64_t> all_gradients(const Outcome& outcome) {
   return {std::sqrt(squares), numel};
 }
 
-/// Compares `op` in `dtype` with `reference` in float64 on the same (rounded) inputs, result and all gradients, at
-/// every instruction-set level of this processor; runs `op` twice and expects equal bits.
-inline void expect_same(const Op& op, const Op& reference, const Tensors& values, at::ScalarType dtype,
-                        const std::string& what) {
+/// Compares `op` in `dtype` with `reference` in float64 on the same (rounded) inputs, result and
+/// all gradients, at every instruction-set level of this processor; runs `op` twice and expects
+/// equal bits.
+inline void expect_same(const Op& op, const Op& reference, const Tensors& values,
+                        at::ScalarType dtype, const std::string& what) {
   const double bound = tolerance(dtype);
   Tensors rounded;
   for (const Tensor& value : values) rounded.push_back(value.to(dtype).to(at::kDouble));
@@ -114,8 +119,10 @@ inline void expect_same(const Op& op, const Op& reference, const Tensors& values
     EXPECT_TRUE(at::equal(got.y, again.y)) << "two runs differ";
     for (size_t i = 0; i < values.size(); ++i) {
       ASSERT_TRUE(got.grads[i].defined()) << "gradient " << i << " is missing";
-      EXPECT_LE(relative_error(got.grads[i], truth.grads[i], norm, numel), bound) << "gradient " << i;
-      EXPECT_TRUE(at::equal(got.grads[i], again.grads[i])) << "gradient " << i << " differs in two runs";
+      EXPECT_LE(relative_error(got.grads[i], truth.grads[i], norm, numel), bound)
+          << "gradient " << i;
+      EXPECT_TRUE(at::equal(got.grads[i], again.grads[i]))
+          << "gradient " << i << " differs in two runs";
     }
   }
 }

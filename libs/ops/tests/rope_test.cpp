@@ -22,13 +22,14 @@ Tensor rope_reference(const Tensor& x, const RopeTable& table) {
 
 TEST(Rope, MatchesTheRotateHalfFormula) {
   for (const at::ScalarType dtype : kDtypes) {
-    for (const auto& [width, rotated] : std::vector<std::array<int64_t, 2>>{{8, 8}, {64, 64}, {128, 64}, {72, 18}}) {
+    for (const auto& [width, rotated] :
+         std::vector<std::array<int64_t, 2>>{{8, 8}, {64, 64}, {128, 64}, {72, 18}}) {
       const Tensor position = integers(33, 5000, 4);
       const RopeTable table = rope_table(position, default_inv_freq(1e4, rotated), dtype, 1.25);
       const RopeTable wide{table.cos_TR.to(at::kDouble), table.sin_TR.to(at::kDouble)};
       expect_same([&](const Tensors& t) { return rope(t[0], table); },
-                  [&](const Tensors& t) { return rope_reference(t[0], wide); }, {normal({33, 3, width}, 1)}, dtype,
-                  "width " + std::to_string(width));
+                  [&](const Tensors& t) { return rope_reference(t[0], wide); },
+                  {normal({33, 3, width}, 1)}, dtype, "width " + std::to_string(width));
     }
   }
 }
@@ -45,12 +46,14 @@ TEST(RopeTable, AnglesAreRoundedToFloatAsInTransformers) {
   EXPECT_LE((table.sin_TR - angle.sin()).abs().max().item<float>(), 2.5e-7);
   const RopeTable wide = rope_table(position, inv_freq, at::kDouble);
   ASSERT_EQ(wide.cos_TR.scalar_type(), at::kDouble);
-  const Tensor wide_angle = position.to(at::kDouble).unsqueeze(1) * freq.to(at::kDouble).unsqueeze(0);
+  const Tensor wide_angle =
+      position.to(at::kDouble).unsqueeze(1) * freq.to(at::kDouble).unsqueeze(0);
   EXPECT_LE((wide.cos_TR - wide_angle.cos()).abs().max().item<double>(), 1e-12);
 }
 
 TEST(Rope, NoTokensAndMisfits) {
-  const RopeTable empty = rope_table(at::empty({0}, at::kLong), default_inv_freq(1e4, 8), at::kFloat);
+  const RopeTable empty =
+      rope_table(at::empty({0}, at::kLong), default_inv_freq(1e4, 8), at::kFloat);
   EXPECT_EQ(rope(at::empty({0, 2, 8}), empty).sizes(), (at::IntArrayRef{0, 2, 8}));
   const RopeTable table = rope_table(at::arange(3), default_inv_freq(1e4, 8), at::kFloat);
   EXPECT_THROW(rope(at::ones({3, 2, 6}), table), Error);

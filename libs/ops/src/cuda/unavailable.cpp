@@ -5,9 +5,9 @@
 
 namespace veomni::ops::cuda {
 
-#define VEOMNI_OPS_DEFINE_UNAVAILABLE(Args)                                                          \
-  void run(const Args&) {                                                                            \
-    throw_error("ops: no CUDA kernel for " #Args " in this build; place the model on the CPU");      \
+#define VEOMNI_OPS_DEFINE_UNAVAILABLE(Args)                                                     \
+  void run(const Args&) {                                                                       \
+    throw_error("ops: no CUDA kernel for " #Args " in this build; place the model on the CPU"); \
   }
 VEOMNI_OPS_KERNELS(VEOMNI_OPS_DEFINE_UNAVAILABLE)
 

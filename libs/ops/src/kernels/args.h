@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// What a kernel is told: one struct of plain pointers and sizes per kernel. No torch headers here.
 ///
-/// `acc` in comments is max(float32, dtype): float for kFloat and kBFloat16, double for kDouble. All arrays are
-/// contiguous and row-major unless strides are given. A null output is not computed.
+/// `acc` in comments is max(float32, dtype): float for kFloat and kBFloat16, double for kDouble.
+/// All arrays are contiguous and row-major unless strides are given. A null output is not computed.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +11,12 @@ namespace veomni::ops::kernels {
 
 enum class DType { kFloat, kDouble, kBFloat16 };
 
-/// out[m, n] (+)= Σ_k a[m, k] · b[n, k], every operand with its own strides (in elements), out row-major.
+/// out[m, n] (+)= Σ_k a[m, k] · b[n, k], every operand with its own strides (in elements), out
+/// row-major.
 struct MatMul {
-  DType dtype;          ///< of a and b
-  bool wide_out;        ///< out is acc instead of dtype
-  bool accumulate;      ///< += (needs wide_out)
+  DType dtype;      ///< of a and b
+  bool wide_out;    ///< out is acc instead of dtype
+  bool accumulate;  ///< += (needs wide_out)
   int64_t m, n, k;
   const void* a;
   int64_t a_m, a_k;
@@ -23,90 +24,176 @@ struct MatMul {
   int64_t b_n, b_k;
   void* out;
   int64_t out_m;
-  void* workspace;      ///< acc [matmul_workspace(...)]
+  void* workspace;  ///< acc [matmul_workspace(...)]
 };
 /// Elements of MatMul's workspace.
 int64_t matmul_workspace(int64_t m, int64_t n, int64_t k, int threads);
 
 /// out[r, c] += bias[c]
-struct AddBias { DType dtype; int64_t rows, width; const void* bias; void* out; };
+struct AddBias {
+  DType dtype;
+  int64_t rows, width;
+  const void* bias;
+  void* out;
+};
 
-/// Sums over rows are split into at most this many blocks, whatever the thread count, so that it changes no result.
+/// Sums over rows are split into at most this many blocks, whatever the thread count, so that it
+/// changes no result.
 inline constexpr int64_t kReductionBlocks = 64;
 
 /// out[c] (acc) = Σ_r x[r, c]; workspace acc [kReductionBlocks, width]
-struct ColumnSum { DType dtype; int64_t rows, width; const void* x; void* out; void* workspace; };
+struct ColumnSum {
+  DType dtype;
+  int64_t rows, width;
+  const void* x;
+  void* out;
+  void* workspace;
+};
 
 /// out[r] = x[index[r]]
-struct GatherRows { DType dtype; int64_t rows, width; const void* x; const int64_t* index; void* out; };
+struct GatherRows {
+  DType dtype;
+  int64_t rows, width;
+  const void* x;
+  const int64_t* index;
+  void* out;
+};
 
 /// out[t] = base[t] + Σ_{r: index[r] = t} rows[r], in acc, rounded once; base may be null (zeros).
 struct ScatterAddRows {
-  DType dtype;               ///< of rows and base
-  bool wide_out;             ///< out is acc instead of dtype
+  DType dtype;    ///< of rows and base
+  bool wide_out;  ///< out is acc instead of dtype
   int64_t rows, width, targets;
   const void* source;
   const int64_t* index;
   const void* base;
   void* out;
-  int64_t* workspace;        ///< [targets + 1 + rows]
+  int64_t* workspace;  ///< [targets + 1 + rows]
 };
 
 /// out[index[r]] = source[r], or 0 where source is null; other rows of out stay.
-struct PutRows { DType dtype; int64_t rows, width; const void* source; const int64_t* index; void* out; };
+struct PutRows {
+  DType dtype;
+  int64_t rows, width;
+  const void* source;
+  const int64_t* index;
+  void* out;
+};
 
 struct RmsNormForward {
-  DType dtype; int64_t rows, width; double eps;
-  const void* x; const void* weight;
-  void* out; void* rstd;                 ///< rstd acc [rows]
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+  const void* x;
+  const void* weight;
+  void* out;
+  void* rstd;  ///< rstd acc [rows]
 };
 struct RmsNormBackward {
-  DType dtype; int64_t rows, width;
-  const void* x; const void* weight; const void* rstd; const void* dout;
-  void* dx; void* dweight;               ///< dweight acc [width]
-  void* workspace;                       ///< acc [kReductionBlocks, width], with dweight
+  DType dtype;
+  int64_t rows, width;
+  const void* x;
+  const void* weight;
+  const void* rstd;
+  const void* dout;
+  void* dx;
+  void* dweight;    ///< dweight acc [width]
+  void* workspace;  ///< acc [kReductionBlocks, width], with dweight
 };
 struct LayerNormForward {
-  DType dtype; int64_t rows, width; double eps;
-  const void* x; const void* weight; const void* bias;
-  void* out; void* mean; void* rstd;
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+  const void* x;
+  const void* weight;
+  const void* bias;
+  void* out;
+  void* mean;
+  void* rstd;
 };
 struct LayerNormBackward {
-  DType dtype; int64_t rows, width;
-  const void* x; const void* weight; const void* mean; const void* rstd; const void* dout;
-  void* dx; void* dweight; void* dbias;
-  void* workspace;                       ///< acc [kReductionBlocks, 2, width], with dweight or dbias
+  DType dtype;
+  int64_t rows, width;
+  const void* x;
+  const void* weight;
+  const void* mean;
+  const void* rstd;
+  const void* dout;
+  void* dx;
+  void* dweight;
+  void* dbias;
+  void* workspace;  ///< acc [kReductionBlocks, 2, width], with dweight or dbias
 };
 
 /// angle = acc(position) * acc(inv_freq); cos and sin [tokens, freqs], acc, times scaling
 struct RopeAngles {
-  DType dtype; int64_t tokens, freqs; double scaling;
-  const int64_t* position; const double* inv_freq;
-  void* cos; void* sin;
+  DType dtype;
+  int64_t tokens, freqs;
+  double scaling;
+  const int64_t* position;
+  const double* inv_freq;
+  void* cos;
+  void* sin;
 };
 struct RopeRotate {
-  DType dtype; int64_t tokens, heads, width, half;
+  DType dtype;
+  int64_t tokens, heads, width, half;
   bool inverse;
-  const void* x; const void* cos; const void* sin;   ///< cos and sin acc
+  const void* x;
+  const void* cos;
+  const void* sin;  ///< cos and sin acc
   void* out;
 };
 
-struct SwigluForward { DType dtype; int64_t rows, width; const void* gate_up; void* out; };
-struct SwigluBackward { DType dtype; int64_t rows, width; const void* gate_up; const void* dout; void* dgate_up; };
+struct SwigluForward {
+  DType dtype;
+  int64_t rows, width;
+  const void* gate_up;
+  void* out;
+};
+struct SwigluBackward {
+  DType dtype;
+  int64_t rows, width;
+  const void* gate_up;
+  const void* dout;
+  void* dgate_up;
+};
 enum class Activation { kSilu, kGelu, kGeluTanh };
-struct ActivationForward { DType dtype; Activation kind; int64_t count; const void* x; void* out; };
+struct ActivationForward {
+  DType dtype;
+  Activation kind;
+  int64_t count;
+  const void* x;
+  void* out;
+};
 struct ActivationBackward {
-  DType dtype; Activation kind; int64_t count; const void* x; const void* dout; void* dx;
+  DType dtype;
+  Activation kind;
+  int64_t count;
+  const void* x;
+  const void* dout;
+  void* dx;
 };
 
-/// Per row: loss = log Σ exp(logits) − logits[label]; with `gradient`, logits become scale · (softmax − onehot).
+/// Per row: loss = log Σ exp(logits) − logits[label]; with `gradient`, logits become scale ·
+/// (softmax − onehot).
 struct CrossEntropy {
-  DType dtype; int64_t rows, width; double scale; bool gradient;
-  void* logits; const int64_t* label;
-  void* loss;                            ///< acc [rows]
+  DType dtype;
+  int64_t rows, width;
+  double scale;
+  bool gradient;
+  void* logits;
+  const int64_t* label;
+  void* loss;  ///< acc [rows]
 };
 /// out[0] (acc) = scale · Σ x (acc), summed in order in double.
-struct ScaledSum { DType dtype; int64_t count; double scale; const void* x; void* out; };
+struct ScaledSum {
+  DType dtype;
+  int64_t count;
+  double scale;
+  const void* x;
+  void* out;
+};
 
 /// Packed sequences and what their queries may see; see attention.h.
 struct AttentionShape {
@@ -118,19 +205,31 @@ struct AttentionShape {
   int64_t window_left, window_right;
 };
 struct AttentionForward {
-  DType dtype; AttentionShape shape;
-  const void* q; const void* k; const void* v;
-  const void* sinks;                     ///< acc [heads] or null
-  void* out; void* lse;                  ///< lse acc [heads, T]
-  void* workspace;                       ///< acc [attention_forward_workspace(...)]
+  DType dtype;
+  AttentionShape shape;
+  const void* q;
+  const void* k;
+  const void* v;
+  const void* sinks;  ///< acc [heads] or null
+  void* out;
+  void* lse;        ///< lse acc [heads, T]
+  void* workspace;  ///< acc [attention_forward_workspace(...)]
 };
 struct AttentionBackward {
-  DType dtype; AttentionShape shape;
-  const void* q; const void* k; const void* v; const void* sinks;
-  const void* out; const void* lse; const void* dout;
-  void* dq; void* dk; void* dv;
-  void* dsinks;                          ///< acc [heads] or null
-  void* workspace;                       ///< acc [attention_backward_workspace(...)]
+  DType dtype;
+  AttentionShape shape;
+  const void* q;
+  const void* k;
+  const void* v;
+  const void* sinks;
+  const void* out;
+  const void* lse;
+  const void* dout;
+  void* dq;
+  void* dk;
+  void* dv;
+  void* dsinks;     ///< acc [heads] or null
+  void* workspace;  ///< acc [attention_backward_workspace(...)]
 };
 int64_t attention_forward_workspace(const AttentionShape& shape, int threads);
 int64_t attention_backward_workspace(const AttentionShape& shape, int threads);

@@ -11,8 +11,8 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-/// As the generic Backward. Probabilities and score gradients are kept as bfloat16, paired along the reduction that
-/// reads them: along keys for dq, along queries for dk and dv.
+/// As the generic Backward. Probabilities and score gradients are kept as bfloat16, paired along
+/// the reduction that reads them: along keys for dq, along queries for dk and dv.
 class Backward {
  public:
   explicit Backward(const AttentionBackward& a)
@@ -28,7 +28,8 @@ class Backward {
 #pragma omp parallel num_threads(plan_.threads)
     {
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t i = 0; i < count; ++i) run_task(tasks[i], scratch_ + omp_get_thread_num() * plan_.backward_scratch(s_));
+      for (int64_t i = 0; i < count; ++i)
+        run_task(tasks[i], scratch_ + omp_get_thread_num() * plan_.backward_scratch(s_));
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < sums; ++i) sum_splits(i / s_.kv_heads, i % s_.kv_heads);
 #pragma omp for schedule(static)
@@ -39,14 +40,14 @@ class Backward {
  private:
   /// A task's view of its thread's scratch.
   struct Scratch {
-    uint32_t *keys_t, *values_t;      // paired along rows: [panel][width / 2][kColumns]
-    uint32_t* keys;                   // paired down rows: [keys / 2][padded_k]
-    float *dk, *dv;                   // sums over the task's queries
-    bf16 *q, *dout;                   // one block of queries, rows padded to whole tiles
-    uint32_t *q_down, *dout_down;     // the same, paired down rows
+    uint32_t *keys_t, *values_t;   // paired along rows: [panel][width / 2][kColumns]
+    uint32_t* keys;                // paired down rows: [keys / 2][padded_k]
+    float *dk, *dv;                // sums over the task's queries
+    bf16 *q, *dout;                // one block of queries, rows padded to whole tiles
+    uint32_t *q_down, *dout_down;  // the same, paired down rows
     float* dq;
-    uint32_t *p_pairs, *ds_pairs;     // [kBackwardQueries / 2][kBackwardKeys], paired along queries
-    bf16* ds;                         // [kBackwardQueries][kBackwardKeys]
+    uint32_t *p_pairs, *ds_pairs;  // [kBackwardQueries / 2][kBackwardKeys], paired along queries
+    bf16* ds;                      // [kBackwardQueries][kBackwardKeys]
     float delta[kBackwardQueries], lse[kBackwardQueries];
   };
   /// A block of queries and the tile of keys at hand.
@@ -59,8 +60,10 @@ class Backward {
 
   float* partial(int64_t split, int64_t segment, int64_t kv_head) const {
     int64_t row = 0, rows = plan_.sum_padded_keys + kRowMultiple * s_.segments;
-    for (int64_t i = 0; i < segment; ++i) row += round_up(num_keys(i), kColumnMultiple) + kRowMultiple;
-    return partials_ + ((split * s_.kv_heads + kv_head) * rows + row) * (plan_.padded_k + plan_.padded_v);
+    for (int64_t i = 0; i < segment; ++i)
+      row += round_up(num_keys(i), kColumnMultiple) + kRowMultiple;
+    return partials_ +
+           ((split * s_.kv_heads + kv_head) * rows + row) * (plan_.padded_k + plan_.padded_v);
   }
 
   Scratch divide(const BackwardTask& task, float* at) const {
@@ -90,7 +93,8 @@ class Backward {
     return w;
   }
 
-  static const bf16* row(const void* base, int64_t heads, int64_t width, int64_t token, int64_t head) {
+  static const bf16* row(const void* base, int64_t heads, int64_t width, int64_t token,
+                         int64_t head) {
     return static_cast<const bf16*>(base) + (token * heads + head) * width;
   }
 
@@ -105,7 +109,8 @@ class Backward {
     const int64_t group = s_.heads / s_.kv_heads;
     for (int64_t i = 0; i < group; ++i) {
       for (int64_t q0 = task.first_query; q0 < task.end_query; q0 += kBackwardQueries) {
-        run_queries(task, task.kv_head * group + i, q0, min_of(kBackwardQueries, task.end_query - q0), w);
+        run_queries(task, task.kv_head * group + i, q0,
+                    min_of(kBackwardQueries, task.end_query - q0), w);
       }
     }
     if (plan_.splits == 1) write_sums(task.segment, task.kv_head, w.dk, w.dv);
@@ -113,13 +118,15 @@ class Backward {
 
   /// Copies rows and zeros the rest of the last tile.
   static void load_rows(const bf16* from, int64_t stride, int64_t rows, int64_t width, bf16* to) {
-    for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * width, from + r * stride, width * sizeof(bf16));
+    for (int64_t r = 0; r < rows; ++r)
+      std::memcpy(to + r * width, from + r * stride, width * sizeof(bf16));
     std::memset(to + rows * width, 0, (round_up(rows, kRows) - rows) * width * sizeof(bf16));
   }
 
   void load_queries(int64_t token, int64_t head, int64_t rows, Scratch& w) const {
     const int64_t padded = round_up(rows, kRows), stride = s_.heads * s_.v_width;
-    load_rows(row(a_.q, s_.heads, s_.k_width, token, head), s_.heads * s_.k_width, rows, s_.k_width, w.q);
+    load_rows(row(a_.q, s_.heads, s_.k_width, token, head), s_.heads * s_.k_width, rows, s_.k_width,
+              w.q);
     load_rows(row(a_.dout, s_.heads, s_.v_width, token, head), stride, rows, s_.v_width, w.dout);
     pack_down_rows(w.q, s_.k_width, padded, s_.k_width, plan_.padded_k, w.q_down);
     pack_down_rows(w.dout, s_.v_width, padded, s_.v_width, plan_.padded_v, w.dout_down);
@@ -127,14 +134,17 @@ class Backward {
     const bf16* out = row(a_.out, s_.heads, s_.v_width, token, head);
     for (int64_t r = 0; r < padded; ++r) {
       float dot = 0;
-      for (int64_t c = 0; c < s_.v_width && r < rows; ++c) dot += wide(w.dout[r * s_.v_width + c]) * wide(out[r * stride + c]);
+      for (int64_t c = 0; c < s_.v_width && r < rows; ++c)
+        dot += wide(w.dout[r * s_.v_width + c]) * wide(out[r * stride + c]);
       w.delta[r] = dot;
       // Rows past the end get probability 0.
-      w.lse[r] = r < rows ? static_cast<const float*>(a_.lse)[head * tokens_ + token + r] : __builtin_inff();
+      w.lse[r] = r < rows ? static_cast<const float*>(a_.lse)[head * tokens_ + token + r]
+                          : __builtin_inff();
     }
   }
 
-  void run_queries(const BackwardTask& task, int64_t head, int64_t q0, int64_t rows, Scratch& w) const {
+  void run_queries(const BackwardTask& task, int64_t head, int64_t q0, int64_t rows,
+                   Scratch& w) const {
     const int64_t keys = num_keys(task.segment), token = s_.cu_q[task.segment] + q0;
     const int64_t position = q0 + keys - num_queries(task.segment);
     load_queries(token, head, rows, w);
@@ -146,14 +156,16 @@ class Backward {
     bf16* dq = static_cast<bf16*>(a_.dq) + (token * s_.heads + head) * s_.k_width;
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < s_.k_width; ++c) {
-        dq[r * s_.heads * s_.k_width + c] = narrow<bf16>(w.dq[r * plan_.padded_k + c] * static_cast<float>(s_.scale));
+        dq[r * s_.heads * s_.k_width + c] =
+            narrow<bf16>(w.dq[r * plan_.padded_k + c] * static_cast<float>(s_.scale));
       }
     }
   }
 
   void run_tile(const Tile& t, Scratch& w) const {
     const int64_t padded = round_up(t.rows, kRows);
-    const bool all_computed = t.k1 - t.k0 == kBackwardKeys && key_range(s_, t.position, t.keys).last >= t.k1 - 1 &&
+    const bool all_computed = t.k1 - t.k0 == kBackwardKeys &&
+                              key_range(s_, t.position, t.keys).last >= t.k1 - 1 &&
                               key_range(s_, t.position + t.rows - 1, t.keys).first <= t.k0;
     if (!all_computed) {
       std::memset(w.p_pairs, 0, padded / 2 * kBackwardKeys * sizeof(uint32_t));
@@ -162,35 +174,41 @@ class Backward {
     for (int64_t r = 0; r < padded; r += kRows) query_gradients(t, r, w);
     for (int64_t j = 0; j < t.k1 - t.k0; j += kRows) {
       // Causal: rows before the first that sees key k0 + j have probability 0.
-      const int64_t row = s_.causal ? min_of(padded, max_of(0, t.k0 + j - t.position) / kRows * kRows) : 0;
-      sum_over_queries(w.p_pairs + j, row, padded, w.dout_down, plan_.padded_v, w.dv + (t.k0 + j) * plan_.padded_v);
-      sum_over_queries(w.ds_pairs + j, row, padded, w.q_down, plan_.padded_k, w.dk + (t.k0 + j) * plan_.padded_k);
+      const int64_t row =
+          s_.causal ? min_of(padded, max_of(0, t.k0 + j - t.position) / kRows * kRows) : 0;
+      sum_over_queries(w.p_pairs + j, row, padded, w.dout_down, plan_.padded_v,
+                       w.dv + (t.k0 + j) * plan_.padded_v);
+      sum_over_queries(w.ds_pairs + j, row, padded, w.q_down, plan_.padded_k,
+                       w.dk + (t.k0 + j) * plan_.padded_k);
     }
   }
 
   /// Scores, their gradients and dq of the kRows queries from row r on.
   void query_gradients(const Tile& t, int64_t r, Scratch& w) const {
     const int64_t last_row = min_of(t.rows, r + kRows) - 1;
-    const int64_t first = max_of(t.k0, key_range(s_, t.position + r, t.keys).first) / kColumnMultiple * kColumnMultiple;
+    const int64_t first = max_of(t.k0, key_range(s_, t.position + r, t.keys).first) /
+                          kColumnMultiple * kColumnMultiple;
     const int64_t last = min_of(t.k1 - 1, key_range(s_, t.position + last_row, t.keys).last);
     if (first > last) return;
     for (int64_t k = first; k <= last; k += kColumns) score_tile(t, r, k, w);
     const int64_t pairs = (last + 1 - first + 1) / 2;
     for (int64_t c = 0; c < plan_.padded_k; c += kColumns) {
       float* dq = w.dq + r * plan_.padded_k + c;
-      tile_pairs(words(w.ds + r * kBackwardKeys + first - t.k0), kBackwardKeys / 2, 1,
-                 w.keys + first / 2 * plan_.padded_k + c, plan_.padded_k, pairs,
-                 [&](int i, __m512 left, __m512 right) { add_to(dq + i * plan_.padded_k, left, right); });
+      tile_pairs(
+          words(w.ds + r * kBackwardKeys + first - t.k0), kBackwardKeys / 2, 1,
+          w.keys + first / 2 * plan_.padded_k + c, plan_.padded_k, pairs,
+          [&](int i, __m512 left, __m512 right) { add_to(dq + i * plan_.padded_k, left, right); });
     }
   }
 
   /// sums[i, :] += Σ_r weights[r, i] · x[r, :] for kRows keys i of a tile, r in pairs.
-  void sum_over_queries(const uint32_t* weights, int64_t first_row, int64_t rows, const uint32_t* x, int64_t width,
-                        float* sums) const {
+  void sum_over_queries(const uint32_t* weights, int64_t first_row, int64_t rows, const uint32_t* x,
+                        int64_t width, float* sums) const {
     for (int64_t c = 0; c < width; c += kColumns) {
-      tile_pairs(weights + first_row / 2 * kBackwardKeys, 1, kBackwardKeys, x + first_row / 2 * width + c, width,
-                 (rows - first_row) / 2,
-                 [&](int i, __m512 left, __m512 right) { add_to(sums + i * width + c, left, right); });
+      tile_pairs(
+          weights + first_row / 2 * kBackwardKeys, 1, kBackwardKeys, x + first_row / 2 * width + c,
+          width, (rows - first_row) / 2,
+          [&](int i, __m512 left, __m512 right) { add_to(sums + i * width + c, left, right); });
     }
   }
 
@@ -200,15 +218,17 @@ class Backward {
     uint32_t masks[kRows];
     bool whole = true, constant[kRows];
     for (int64_t i = 0; i < kRows; ++i) {
-      const KeyRange own = r + i < t.rows ? key_range(s_, t.position + r + i, t.keys) : KeyRange{0, -1};
+      const KeyRange own =
+          r + i < t.rows ? key_range(s_, t.position + r + i, t.keys) : KeyRange{0, -1};
       masks[i] = column_mask(own.first - k, own.last + 1 - k);
       whole = whole && masks[i] == ~0u;
-      // The softmax of a single score is constant: its gradient is an exact zero, not a rounding error.
+      // The softmax of a single score is constant: its gradient is an exact zero, not a rounding
+      // error.
       constant[i] = own.first == own.last && !a_.sinks;
     }
     const __m512 scale = _mm512_set1_ps(static_cast<float>(s_.scale));
-    tile_pairs(words(w.q + r * s_.k_width), s_.k_width / 2, 1, w.keys_t + k * s_.k_width / 2, kColumns, s_.k_width / 2,
-               [&](int i, __m512 left, __m512 right) {
+    tile_pairs(words(w.q + r * s_.k_width), s_.k_width / 2, 1, w.keys_t + k * s_.k_width / 2,
+               kColumns, s_.k_width / 2, [&](int i, __m512 left, __m512 right) {
                  const __m512 lse = _mm512_set1_ps(w.lse[r + i]);
                  set_to(p + i * kColumns, exp_512(_mm512_fmsub_ps(left, scale, lse)),
                         exp_512(_mm512_fmsub_ps(right, scale, lse)));
@@ -221,8 +241,8 @@ class Backward {
       }
     }
     bf16* rows_ds = w.ds + r * kBackwardKeys + k - t.k0;
-    tile_pairs(words(w.dout + r * s_.v_width), s_.v_width / 2, 1, w.values_t + k * s_.v_width / 2, kColumns,
-               s_.v_width / 2, [&](int i, __m512 left, __m512 right) {
+    tile_pairs(words(w.dout + r * s_.v_width), s_.v_width / 2, 1, w.values_t + k * s_.v_width / 2,
+               kColumns, s_.v_width / 2, [&](int i, __m512 left, __m512 right) {
                  const __m512 delta = _mm512_set1_ps(w.delta[r + i]);
                  const float* x = p + i * kColumns;
                  left = _mm512_mul_ps(_mm512_sub_ps(left, delta), _mm512_loadu_ps(x));
@@ -244,7 +264,8 @@ class Backward {
   static void pair_rows(const float* x, uint32_t* out) {
     for (int64_t i = 0; i < kRows; i += 2, x += 2 * kColumns, out += kBackwardKeys) {
       for (int64_t c = 0; c < kColumns; c += 16) {
-        const __m512i top = low_halves(_mm512_loadu_ps(x + c)), below = low_halves(_mm512_loadu_ps(x + kColumns + c));
+        const __m512i top = low_halves(_mm512_loadu_ps(x + c)),
+                      below = low_halves(_mm512_loadu_ps(x + kColumns + c));
         _mm512_storeu_si512(out + c, _mm512_or_si512(top, _mm512_slli_epi32(below, 16)));
       }
     }

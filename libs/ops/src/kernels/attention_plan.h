@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// How attention is cut into tiles and tasks, and what workspace that takes; the same on every level.
+/// How attention is cut into tiles and tasks, and what workspace that takes; the same on every
+/// level.
 #pragma once
 
 #include <cstdint>
@@ -9,17 +10,19 @@
 
 namespace veomni::ops::kernels {
 
-/// Queries and keys of one tile of scores: the tile and what it multiplies stay in a core's L2 cache.
+/// Queries and keys of one tile of scores: the tile and what it multiplies stay in a core's L2
+/// cache.
 inline constexpr int64_t kForwardQueries = 48, kForwardKeys = 384;
 inline constexpr int64_t kBackwardQueries = 96, kBackwardKeys = 192;
 
-/// Elements of acc. Forward: keys and values are packed once for all queries; backward: once per task.
+/// Elements of acc. Forward: keys and values are packed once for all queries; backward: once per
+/// task.
 struct AttentionPlan {
-  int64_t padded_k = 0, padded_v = 0;                     ///< widths, to kColumnMultiple
-  int64_t sum_padded_keys = 0, max_padded_keys = 0;       ///< over segments, each to kColumnMultiple
+  int64_t padded_k = 0, padded_v = 0;                ///< widths, to kColumnMultiple
+  int64_t sum_padded_keys = 0, max_padded_keys = 0;  ///< over segments, each to kColumnMultiple
   int64_t threads = 1;
-  /// Backward tasks are (segment, kv head); with fewer of them than threads, each is split by its queries into this
-  /// many, whose dk and dv are summed at the end in order.
+  /// Backward tasks are (segment, kv head); with fewer of them than threads, each is split by its
+  /// queries into this many, whose dk and dv are summed at the end in order.
   int64_t splits = 1;
 
   int64_t forward_packed(const AttentionShape& s) const {
@@ -30,7 +33,9 @@ struct AttentionPlan {
     return kForwardQueries * (s.k_width + padded_v) + kRowMultiple * kForwardKeys * 3 / 2;
   }
   /// dk and dv of one segment and kv head; the last row tile may reach past the keys.
-  int64_t backward_sums(int64_t padded_keys) const { return (padded_keys + kRowMultiple) * (padded_k + padded_v); }
+  int64_t backward_sums(int64_t padded_keys) const {
+    return (padded_keys + kRowMultiple) * (padded_k + padded_v);
+  }
   int64_t backward_scratch(const AttentionShape& s) const {
     const int64_t packed = max_padded_keys * (s.k_width + s.v_width + padded_k);
     const int64_t tiles = kBackwardQueries * (2 * padded_k + padded_v + 2 * kBackwardKeys);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The units of work attention is dealt out in, costliest first, so that threads end together. Every task writes its
-/// own outputs: which thread runs it changes nothing.
+/// The units of work attention is dealt out in, costliest first, so that threads end together.
+/// Every task writes its own outputs: which thread runs it changes nothing.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,11 @@
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
-/// One block of queries of one segment against one kv head; the heads of its group share the packed keys.
+/// One block of queries of one segment against one kv head; the heads of its group share the packed
+/// keys.
 struct ForwardTask {
-  int64_t segment, kv_head, first_query, packed_at;   // packed_at: padded keys of the segments before
+  int64_t segment, kv_head, first_query,
+      packed_at;  // packed_at: padded keys of the segments before
 };
 
 inline std::vector<ForwardTask> forward_tasks(const AttentionShape& s) {
@@ -26,8 +28,9 @@ inline std::vector<ForwardTask> forward_tasks(const AttentionShape& s) {
     packed_at += round_up(s.cu_k[i + 1] - s.cu_k[i], kColumnMultiple);
   }
   // A causal query's cost grows with its position.
-  std::stable_sort(tasks.begin(), tasks.end(),
-                   [](const ForwardTask& a, const ForwardTask& b) { return a.first_query > b.first_query; });
+  std::stable_sort(tasks.begin(), tasks.end(), [](const ForwardTask& a, const ForwardTask& b) {
+    return a.first_query > b.first_query;
+  });
   return tasks;
 }
 

@@ -12,17 +12,18 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 template <typename A> inline constexpr A kInfinity = __builtin_inff();
 
 /// Rows of one head in a [tokens, heads, width] array.
-template <typename T>
-struct HeadRows {
+template <typename T> struct HeadRows {
   const T* data;
   int64_t stride;
 };
 template <typename T>
-inline HeadRows<T> head_rows(const void* base, int64_t heads, int64_t width, int64_t token, int64_t head) {
+inline HeadRows<T> head_rows(const void* base, int64_t heads, int64_t width, int64_t token,
+                             int64_t head) {
   return {static_cast<const T*>(base) + (token * heads + head) * width, heads * width};
 }
 
-/// out[panel][k][lane] = x[panel · kTileColumns + lane, k]; lanes past the rows are zero up to kColumnMultiple.
+/// out[panel][k][lane] = x[panel · kTileColumns + lane, k]; lanes past the rows are zero up to
+/// kColumnMultiple.
 template <typename T>
 void pack_transposed(HeadRows<T> x, int64_t rows, int64_t width, Acc<T>* out) {
   constexpr int64_t kColumns = kTileColumns<Acc<T>>;
@@ -51,15 +52,14 @@ void pack_rows(HeadRows<T> x, int64_t rows, int64_t width, int64_t padded_width,
 
 /// As pack_rows, times scale, with zero rows up to padded_rows.
 template <typename T>
-void load_scaled(HeadRows<T> x, int64_t rows, int64_t width, int64_t padded_width, int64_t padded_rows, Acc<T> scale,
-                 Acc<T>* out) {
+void load_scaled(HeadRows<T> x, int64_t rows, int64_t width, int64_t padded_width,
+                 int64_t padded_rows, Acc<T> scale, Acc<T>* out) {
   pack_rows(x, rows, width, padded_width, out);
   for (int64_t i = 0; i < rows * padded_width; ++i) out[i] *= scale;
   for (int64_t i = rows * padded_width; i < padded_rows * padded_width; ++i) out[i] = 0;
 }
 
-template <typename A>
-inline void cap_scores(A* scores, int64_t count, A cap) {
+template <typename A> inline void cap_scores(A* scores, int64_t count, A cap) {
   for (int64_t i = 0; i < count; ++i) scores[i] = cap * std::tanh(scores[i] / cap);
 }
 

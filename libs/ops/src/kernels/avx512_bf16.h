@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The register tile and the packing of the AVX512-BF16 kernels: vdpbf16ps multiplies pairs of bfloat16 and adds both
-/// products to a float, so every operand is laid out in pairs along the reduction, one pair a 32-bit word.
-/// Only for files compiled with -mavx512bf16.
+/// The register tile and the packing of the AVX512-BF16 kernels: vdpbf16ps multiplies pairs of
+/// bfloat16 and adds both products to a float, so every operand is laid out in pairs along the
+/// reduction, one pair a 32-bit word. Only for files compiled with -mavx512bf16.
 #pragma once
 
 #include <immintrin.h>
@@ -14,18 +14,22 @@
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
-inline constexpr int kRows = 12;      // 24 accumulators, two columns vectors and a broadcast in 32 registers
+inline constexpr int kRows =
+    12;  // 24 accumulators, two columns vectors and a broadcast in 32 registers
 inline constexpr int kColumns = 32;
 
 inline __m512 load_bf16(const bf16* p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
 /// 32 floats to 32 bfloat16.
 inline void store_bf16(bf16* p, __m512 left, __m512 right) {
   _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(right, left));
 }
 /// 16 floats as words whose low halves are their bfloat16.
-inline __m512i low_halves(__m512 x) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x)); }
+inline __m512i low_halves(__m512 x) {
+  return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
+}
 
 /// e^x, relative error below 3e-7; 0 below -87, as the float result would be denormal.
 inline __m512 exp_512(__m512 x) {
@@ -40,7 +44,8 @@ inline __m512 exp_512(__m512 x) {
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.40226507e-1f));
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.93147181e-1f));
   p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.f));
-  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.f), _CMP_NLT_UQ);   // NaN stays NaN
+  const __mmask16 normal =
+      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.f), _CMP_NLT_UQ);  // NaN stays NaN
   return _mm512_maskz_mov_ps(normal, _mm512_scalef_ps(p, n));
 }
 
@@ -51,10 +56,12 @@ inline uint32_t column_mask(int64_t begin, int64_t end) {
   return begin <= 0 ? below_end : below_end & ~((1u << begin) - 1);
 }
 
-/// f(r, left, right) for r < kRows with the sums over k of a[r · a_row + k · a_k] · b[k · kColumns + …], k in pairs.
+/// f(r, left, right) for r < kRows with the sums over k of a[r · a_row + k · a_k] · b[k · kColumns
+/// + …], k in pairs.
 template <typename F>
-inline __attribute__((always_inline)) void tile_pairs(const uint32_t* a, int64_t a_row, int64_t a_k, const uint32_t* b,
-                                                      int64_t b_k, int64_t pairs, F&& f) {
+inline __attribute__((always_inline)) void tile_pairs(const uint32_t* a, int64_t a_row, int64_t a_k,
+                                                      const uint32_t* b, int64_t b_k, int64_t pairs,
+                                                      F&& f) {
   __m512 left[kRows], right[kRows];
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
@@ -62,7 +69,8 @@ inline __attribute__((always_inline)) void tile_pairs(const uint32_t* a, int64_t
   }
 #pragma GCC unroll 2
   for (int64_t k = 0; k < pairs; ++k) {
-    const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + k * b_k), b1 = (__m512bh)_mm512_loadu_si512(b + k * b_k + 16);
+    const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + k * b_k),
+                   b1 = (__m512bh)_mm512_loadu_si512(b + k * b_k + 16);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const __m512bh x = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r * a_row + k * a_k]));
@@ -119,8 +127,10 @@ inline void transpose_16x16(const bf16* x, int64_t stride, uint32_t* out) {
   }
 }
 
-/// Pairs along a row: out[panel][k / 2][lane] = x[panel · kColumns + lane, k … k + 1]; missing rows are zero.
-inline void pack_along_rows(const bf16* x, int64_t stride, int64_t rows, int64_t width, uint32_t* out) {
+/// Pairs along a row: out[panel][k / 2][lane] = x[panel · kColumns + lane, k … k + 1]; missing rows
+/// are zero.
+inline void pack_along_rows(const bf16* x, int64_t stride, int64_t rows, int64_t width,
+                            uint32_t* out) {
   const int64_t pairs = width / 2;
   for (int64_t p = 0; p < rows; p += kColumns, out += pairs * kColumns) {
     const int64_t lanes = min_of(kColumns, rows - p);
@@ -144,16 +154,19 @@ inline void pack_along_rows(const bf16* x, int64_t stride, int64_t rows, int64_t
 
 /// low[i] | high[i] << 16 for 32 columns.
 inline void interleave(__m512i low, __m512i high, uint32_t* out) {
-  alignas(64) static const uint16_t kFirst[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                                  8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-  const __m512i first = _mm512_load_si512(kFirst), second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+  alignas(64) static const uint16_t kFirst[32] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,
+                                                  37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
+                                                  11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  const __m512i first = _mm512_load_si512(kFirst),
+                second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
   _mm512_storeu_si512(out, _mm512_permutex2var_epi16(low, first, high));
   _mm512_storeu_si512(out + 16, _mm512_permutex2var_epi16(low, second, high));
 }
 
-/// Pairs down the rows: out[r / 2][c] = x[r … r + 1, c] for `columns` (a multiple of kColumns) columns, zero past
-/// `width` and past `rows`, for round_up(rows, 2) / 2 pairs.
-inline void pack_down_rows(const bf16* x, int64_t stride, int64_t rows, int64_t width, int64_t columns, uint32_t* out) {
+/// Pairs down the rows: out[r / 2][c] = x[r … r + 1, c] for `columns` (a multiple of kColumns)
+/// columns, zero past `width` and past `rows`, for round_up(rows, 2) / 2 pairs.
+inline void pack_down_rows(const bf16* x, int64_t stride, int64_t rows, int64_t width,
+                           int64_t columns, uint32_t* out) {
   for (int64_t r = 0; r < rows; r += 2, out += columns) {
     const bf16* top = x + r * stride;
     for (int64_t c = 0; c < columns; c += kColumns) {

@@ -8,8 +8,7 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-template <typename T>
-void cross_entropy(const CrossEntropy& a) {
+template <typename T> void cross_entropy(const CrossEntropy& a) {
   using A = Acc<T>;
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -21,13 +20,13 @@ void cross_entropy(const CrossEntropy& a) {
     if (!a.gradient) continue;
     const A scale = A(a.scale) / sum;
     const A at_label = exp_of(wide(logits[a.label[i]]) - top) * scale - A(a.scale);
-    for (int64_t j = 0; j < a.width; ++j) logits[j] = narrow<T>(exp_of(wide(logits[j]) - top) * scale);
+    for (int64_t j = 0; j < a.width; ++j)
+      logits[j] = narrow<T>(exp_of(wide(logits[j]) - top) * scale);
     logits[a.label[i]] = narrow<T>(at_label);
   }
 }
 
-template <typename A>
-void scaled_sum(const ScaledSum& a) {
+template <typename A> void scaled_sum(const ScaledSum& a) {
   double sum = 0;
   for (int64_t i = 0; i < a.count; ++i) sum += static_cast<const A*>(a.x)[i];
   *static_cast<A*>(a.out) = A(a.scale * sum);
@@ -35,7 +34,11 @@ void scaled_sum(const ScaledSum& a) {
 
 }  // namespace
 
-void run(const CrossEntropy& a) { for_type(a.dtype, [&](auto t) { cross_entropy<decltype(t)>(a); }); }
-void run(const ScaledSum& a) { for_type(a.dtype, [&](auto t) { scaled_sum<Acc<decltype(t)>>(a); }); }
+void run(const CrossEntropy& a) {
+  for_type(a.dtype, [&](auto t) { cross_entropy<decltype(t)>(a); });
+}
+void run(const ScaledSum& a) {
+  for_type(a.dtype, [&](auto t) { scaled_sum<Acc<decltype(t)>>(a); });
+}
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linked instead of dispatch_x86.cpp on other processors: one level, the compiler's default instructions.
+// Linked instead of dispatch_x86.cpp on other processors: one level, the compiler's default
+// instructions.
 #include "kernels/kernel_list.h"
 #include "kernels/level.h"
 

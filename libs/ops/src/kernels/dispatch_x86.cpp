@@ -24,8 +24,7 @@ Level& current_level() {
   return level;
 }
 
-template <typename Args>
-void run_at_level(const Args& args) {
+template <typename Args> void run_at_level(const Args& args) {
   switch (current_level()) {
     case Level::kPortable: return portable::run(args);
     case Level::kAvx2: return avx2::run(args);

@@ -10,8 +10,7 @@ namespace {
 
 template <typename A> inline A sigmoid(A x) { return A(1) / (A(1) + exp_of(-x)); }
 
-template <typename T>
-void add_bias(const AddBias& a) {
+template <typename T> void add_bias(const AddBias& a) {
   const T* bias = static_cast<const T*>(a.bias);
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -21,8 +20,7 @@ void add_bias(const AddBias& a) {
   }
 }
 
-template <typename T>
-void swiglu_forward(const SwigluForward& a) {
+template <typename T> void swiglu_forward(const SwigluForward& a) {
   using A = Acc<T>;
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -37,8 +35,7 @@ void swiglu_forward(const SwigluForward& a) {
   }
 }
 
-template <typename T>
-void swiglu_backward(const SwigluBackward& a) {
+template <typename T> void swiglu_backward(const SwigluBackward& a) {
   using A = Acc<T>;
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -77,20 +74,19 @@ template <Activation kind, typename A> inline A slope(A x) {
   } else {
     const A beta = A(M_SQRT2 * M_2_SQRTPI * 0.5);
     const A t = tanh_of(beta * (x + A(0.044715) * x * x * x));
-    return A(0.5) * (A(1) + t) + A(0.5) * x * (A(1) - t * t) * beta * (A(1) + A(3 * 0.044715) * x * x);
+    return A(0.5) * (A(1) + t) +
+           A(0.5) * x * (A(1) - t * t) * beta * (A(1) + A(3 * 0.044715) * x * x);
   }
 }
 
-template <typename T, Activation kind>
-void activation_forward(const ActivationForward& a) {
+template <typename T, Activation kind> void activation_forward(const ActivationForward& a) {
   const T* x = static_cast<const T*>(a.x);
   T* out = static_cast<T*>(a.out);
 #pragma omp parallel for simd schedule(static) if (a.count > kParallelGrain)
   for (int64_t i = 0; i < a.count; ++i) out[i] = narrow<T>(value<kind>(wide(x[i])));
 }
 
-template <typename T, Activation kind>
-void activation_backward(const ActivationBackward& a) {
+template <typename T, Activation kind> void activation_backward(const ActivationBackward& a) {
   const T* x = static_cast<const T*>(a.x);
   const T* dout = static_cast<const T*>(a.dout);
   T* dx = static_cast<T*>(a.dx);
@@ -98,8 +94,7 @@ void activation_backward(const ActivationBackward& a) {
   for (int64_t i = 0; i < a.count; ++i) dx[i] = narrow<T>(wide(dout[i]) * slope<kind>(wide(x[i])));
 }
 
-template <typename A>
-void rope_angles(const RopeAngles& a) {
+template <typename A> void rope_angles(const RopeAngles& a) {
   A* cos = static_cast<A*>(a.cos);
   A* sin = static_cast<A*>(a.sin);
 #pragma omp parallel for schedule(static) if (a.tokens * a.freqs > kParallelGrain / 8)
@@ -112,8 +107,7 @@ void rope_angles(const RopeAngles& a) {
   }
 }
 
-template <typename T>
-void rope_rotate(const RopeRotate& a) {
+template <typename T> void rope_rotate(const RopeRotate& a) {
   using A = Acc<T>;
   const A sign = a.inverse ? A(-1) : A(1);
 #pragma omp parallel for schedule(static) if (a.tokens * a.heads * a.width > kParallelGrain)
@@ -133,8 +127,7 @@ void rope_rotate(const RopeRotate& a) {
   }
 }
 
-template <typename Run>
-void for_activation(Activation kind, Run run_kind) {
+template <typename Run> void for_activation(Activation kind, Run run_kind) {
   switch (kind) {
     case Activation::kSilu: return run_kind.template operator()<Activation::kSilu>();
     case Activation::kGelu: return run_kind.template operator()<Activation::kGelu>();
@@ -144,9 +137,15 @@ void for_activation(Activation kind, Run run_kind) {
 
 }  // namespace
 
-void run(const AddBias& a) { for_type(a.dtype, [&](auto t) { add_bias<decltype(t)>(a); }); }
-void run(const SwigluForward& a) { for_type(a.dtype, [&](auto t) { swiglu_forward<decltype(t)>(a); }); }
-void run(const SwigluBackward& a) { for_type(a.dtype, [&](auto t) { swiglu_backward<decltype(t)>(a); }); }
+void run(const AddBias& a) {
+  for_type(a.dtype, [&](auto t) { add_bias<decltype(t)>(a); });
+}
+void run(const SwigluForward& a) {
+  for_type(a.dtype, [&](auto t) { swiglu_forward<decltype(t)>(a); });
+}
+void run(const SwigluBackward& a) {
+  for_type(a.dtype, [&](auto t) { swiglu_backward<decltype(t)>(a); });
+}
 void run(const ActivationForward& a) {
   for_type(a.dtype, [&](auto t) {
     for_activation(a.kind, [&]<Activation kind>() { activation_forward<decltype(t), kind>(a); });
@@ -157,7 +156,11 @@ void run(const ActivationBackward& a) {
     for_activation(a.kind, [&]<Activation kind>() { activation_backward<decltype(t), kind>(a); });
   });
 }
-void run(const RopeAngles& a) { for_type(a.dtype, [&](auto t) { rope_angles<Acc<decltype(t)>>(a); }); }
-void run(const RopeRotate& a) { for_type(a.dtype, [&](auto t) { rope_rotate<decltype(t)>(a); }); }
+void run(const RopeAngles& a) {
+  for_type(a.dtype, [&](auto t) { rope_angles<Acc<decltype(t)>>(a); });
+}
+void run(const RopeRotate& a) {
+  for_type(a.dtype, [&](auto t) { rope_rotate<decltype(t)>(a); });
+}
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,23 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Every kernel, once; each backend and each instruction-set level defines `void run(const Args&)` for all of them.
+/// Every kernel, once; each backend and each instruction-set level defines `void run(const Args&)`
+/// for all of them.
 #pragma once
 
 #include "kernels/args.h"
 
-#define VEOMNI_OPS_KERNELS(X)                                                                                        \
-  X(MatMul) X(AddBias) X(ColumnSum) X(GatherRows) X(ScatterAddRows) X(PutRows) X(RmsNormForward) X(RmsNormBackward)  \
-  X(LayerNormForward) X(LayerNormBackward) X(RopeAngles) X(RopeRotate) X(SwigluForward) X(SwigluBackward)            \
-  X(ActivationForward) X(ActivationBackward) X(CrossEntropy) X(ScaledSum) X(AttentionForward) X(AttentionBackward)
+#define VEOMNI_OPS_KERNELS(X)                                                                  \
+  X(MatMul)                                                                                    \
+  X(AddBias)                                                                                   \
+  X(ColumnSum) X(GatherRows) X(ScatterAddRows) X(PutRows) X(RmsNormForward) X(RmsNormBackward) \
+      X(LayerNormForward) X(LayerNormBackward) X(RopeAngles) X(RopeRotate) X(SwigluForward)    \
+          X(SwigluBackward) X(ActivationForward) X(ActivationBackward) X(CrossEntropy)         \
+              X(ScaledSum) X(AttentionForward) X(AttentionBackward)
 
 #define VEOMNI_OPS_DECLARE_RUN(Args) void run(const Args& args);
 
 namespace veomni::ops {
 
 namespace kernels {
-VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN)   // the processor's best level
-namespace portable { VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN) }
-namespace avx2 { VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN) }
-namespace avx512 { VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN) }
+VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN)  // the processor's best level
+namespace portable {
+VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN)
+}
+namespace avx2 {
+VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN)
+}
+namespace avx512 {
+VEOMNI_OPS_KERNELS(VEOMNI_OPS_DECLARE_RUN)
+}
 }  // namespace kernels
 
 namespace cuda {

@@ -19,8 +19,7 @@ void sum_blocks(const A* partial, int64_t blocks, int64_t stride, int64_t width,
   }
 }
 
-template <typename T>
-void rms_forward(const RmsNormForward& a) {
+template <typename T> void rms_forward(const RmsNormForward& a) {
   using A = Acc<T>;
   const T* weight = static_cast<const T*>(a.weight);
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
@@ -31,19 +30,20 @@ void rms_forward(const RmsNormForward& a) {
     for (int64_t j = 0; j < a.width; ++j) sum += wide(x[j]) * wide(x[j]);
     const A rstd = A(1) / std::sqrt(sum / A(a.width) + A(a.eps));
     static_cast<A*>(a.rstd)[i] = rstd;
-    for (int64_t j = 0; j < a.width; ++j) out[j] = narrow<T>(wide(weight[j]) * rounded<T>(wide(x[j]) * rstd));
+    for (int64_t j = 0; j < a.width; ++j)
+      out[j] = narrow<T>(wide(weight[j]) * rounded<T>(wide(x[j]) * rstd));
   }
 }
 
-template <typename T>
-void rms_backward_row(const RmsNormBackward& a, int64_t i, Acc<T>* dweight) {
+template <typename T> void rms_backward_row(const RmsNormBackward& a, int64_t i, Acc<T>* dweight) {
   using A = Acc<T>;
   const T* weight = static_cast<const T*>(a.weight);
   const T* x = static_cast<const T*>(a.x) + i * a.width;
   const T* dout = static_cast<const T*>(a.dout) + i * a.width;
   const A rstd = static_cast<const A*>(a.rstd)[i];
   if (dweight) {
-    for (int64_t j = 0; j < a.width; ++j) dweight[j] += wide(dout[j]) * rounded<T>(wide(x[j]) * rstd);
+    for (int64_t j = 0; j < a.width; ++j)
+      dweight[j] += wide(dout[j]) * rounded<T>(wide(x[j]) * rstd);
   }
   if (!a.dx) return;
   A dot = 0;
@@ -55,8 +55,7 @@ void rms_backward_row(const RmsNormBackward& a, int64_t i, Acc<T>* dweight) {
   }
 }
 
-template <typename T>
-void rms_backward(const RmsNormBackward& a) {
+template <typename T> void rms_backward(const RmsNormBackward& a) {
   using A = Acc<T>;
   const int64_t blocks = min_of(kReductionBlocks, a.rows);
   A* workspace = static_cast<A*>(a.workspace);
@@ -67,13 +66,13 @@ void rms_backward(const RmsNormBackward& a) {
       for (int64_t j = 0; j < a.width; ++j) dweight[j] = 0;
     }
     const int64_t end = block_begin(b + 1, blocks, a.rows);
-    for (int64_t i = block_begin(b, blocks, a.rows); i < end; ++i) rms_backward_row<T>(a, i, dweight);
+    for (int64_t i = block_begin(b, blocks, a.rows); i < end; ++i)
+      rms_backward_row<T>(a, i, dweight);
   }
   if (a.dweight) sum_blocks(workspace, blocks, a.width, a.width, static_cast<A*>(a.dweight));
 }
 
-template <typename T>
-void layer_forward(const LayerNormForward& a) {
+template <typename T> void layer_forward(const LayerNormForward& a) {
   using A = Acc<T>;
   const T* weight = static_cast<const T*>(a.weight);
   const T* bias = static_cast<const T*>(a.bias);
@@ -123,8 +122,7 @@ void layer_backward_row(const LayerNormBackward& a, int64_t i, Acc<T>* dweight, 
   }
 }
 
-template <typename T>
-void layer_backward(const LayerNormBackward& a) {
+template <typename T> void layer_backward(const LayerNormBackward& a) {
   using A = Acc<T>;
   const int64_t blocks = min_of(kReductionBlocks, a.rows), stride = 2 * a.width;
   const bool parameters = a.dweight || a.dbias;
@@ -144,8 +142,7 @@ void layer_backward(const LayerNormBackward& a) {
   if (a.dbias) sum_blocks(workspace + a.width, blocks, stride, a.width, static_cast<A*>(a.dbias));
 }
 
-template <typename T>
-void column_sum(const ColumnSum& a) {
+template <typename T> void column_sum(const ColumnSum& a) {
   using A = Acc<T>;
   const int64_t blocks = min_of(kReductionBlocks, a.rows);
   A* workspace = static_cast<A*>(a.workspace);
@@ -164,10 +161,20 @@ void column_sum(const ColumnSum& a) {
 
 }  // namespace
 
-void run(const RmsNormForward& a) { for_type(a.dtype, [&](auto t) { rms_forward<decltype(t)>(a); }); }
-void run(const RmsNormBackward& a) { for_type(a.dtype, [&](auto t) { rms_backward<decltype(t)>(a); }); }
-void run(const LayerNormForward& a) { for_type(a.dtype, [&](auto t) { layer_forward<decltype(t)>(a); }); }
-void run(const LayerNormBackward& a) { for_type(a.dtype, [&](auto t) { layer_backward<decltype(t)>(a); }); }
-void run(const ColumnSum& a) { for_type(a.dtype, [&](auto t) { column_sum<decltype(t)>(a); }); }
+void run(const RmsNormForward& a) {
+  for_type(a.dtype, [&](auto t) { rms_forward<decltype(t)>(a); });
+}
+void run(const RmsNormBackward& a) {
+  for_type(a.dtype, [&](auto t) { rms_backward<decltype(t)>(a); });
+}
+void run(const LayerNormForward& a) {
+  for_type(a.dtype, [&](auto t) { layer_forward<decltype(t)>(a); });
+}
+void run(const LayerNormBackward& a) {
+  for_type(a.dtype, [&](auto t) { layer_backward<decltype(t)>(a); });
+}
+void run(const ColumnSum& a) {
+  for_type(a.dtype, [&](auto t) { column_sum<decltype(t)>(a); });
+}
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -10,8 +10,8 @@
 #define VEOMNI_LEVEL portable
 #endif
 
-// Everything is in the level's own namespace: an inline function compiled for AVX-512 must never be the copy that the
-// linker keeps for an older processor.
+// Everything is in the level's own namespace: an inline function compiled for AVX-512 must never be
+// the copy that the linker keeps for an older processor.
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
 struct bf16 {
@@ -29,7 +29,8 @@ inline float wide(bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_
 template <typename T> inline T narrow(Acc<T> x) { return x; }
 template <> inline bf16 narrow<bf16>(float x) {
   const uint32_t bits = __builtin_bit_cast(uint32_t, x);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;   // to nearest, ties to even
+  const uint32_t rounded =
+      (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
   // A NaN keeps its sign and stays quiet; rounding alone could carry it into zero.
   const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
   return bf16{static_cast<uint16_t>(nan ? ((bits >> 16) | 0x40u) : rounded)};
@@ -53,15 +54,16 @@ template <typename A> inline void fill(A* begin, A* end, A value) {
   for (; begin < end; ++begin) *begin = value;
 }
 
-/// The highest of x and `start`; NaNs are passed over. In independent lanes: as one running maximum it would not become
-/// vector code while NaNs are respected.
+/// The highest of x and `start`; NaNs are passed over. In independent lanes: as one running maximum
+/// it would not become vector code while NaNs are respected.
 template <typename T> inline Acc<T> highest_of(const T* x, int64_t count, Acc<T> start) {
   constexpr int64_t kLanesAtOnce = 32;
   Acc<T> top[kLanesAtOnce];
   for (int64_t i = 0; i < kLanesAtOnce; ++i) top[i] = start;
   int64_t j = 0;
   for (; j + kLanesAtOnce <= count; j += kLanesAtOnce) {
-    for (int64_t i = 0; i < kLanesAtOnce; ++i) top[i] = wide(x[j + i]) > top[i] ? wide(x[j + i]) : top[i];
+    for (int64_t i = 0; i < kLanesAtOnce; ++i)
+      top[i] = wide(x[j + i]) > top[i] ? wide(x[j + i]) : top[i];
   }
   for (; j < count; ++j) top[0] = wide(x[j]) > top[0] ? wide(x[j]) : top[0];
   for (int64_t i = 1; i < kLanesAtOnce; ++i) top[0] = top[i] > top[0] ? top[i] : top[0];

@@ -11,8 +11,11 @@ namespace {
 int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
 int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
 
-/// Threads worth waking for `work` multiply-adds: below a quarter million each, waking costs more than it saves.
-int64_t useful_threads(int64_t work, int64_t threads) { return std::clamp<int64_t>(work >> 18, 1, threads); }
+/// Threads worth waking for `work` multiply-adds: below a quarter million each, waking costs more
+/// than it saves.
+int64_t useful_threads(int64_t work, int64_t threads) {
+  return std::clamp<int64_t>(work >> 18, 1, threads);
+}
 
 constexpr int64_t kMaxRows = 240, kMaxColumns = 256, kMaxDepth = 256;
 
@@ -27,7 +30,8 @@ MatMulPlan plan_matmul(int64_t m, int64_t n, int64_t k, int threads) {
   plan.row_blocks = m ? ceil_div(m, plan.rows) : 0;
   plan.column_blocks = n ? ceil_div(n, plan.columns) : 0;
   plan.depth = std::min(k, kMaxDepth);
-  plan.threads = useful_threads(m * n * k, std::min<int64_t>(threads, std::max<int64_t>(1, plan.tasks())));
+  plan.threads =
+      useful_threads(m * n * k, std::min<int64_t>(threads, std::max<int64_t>(1, plan.tasks())));
   return plan;
 }
 

@@ -7,8 +7,7 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-template <typename T>
-void gather_rows(const GatherRows& a) {
+template <typename T> void gather_rows(const GatherRows& a) {
   const T* x = static_cast<const T*>(a.x);
   T* out = static_cast<T*>(a.out);
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
@@ -17,8 +16,7 @@ void gather_rows(const GatherRows& a) {
   }
 }
 
-template <typename T>
-void put_rows(const PutRows& a) {
+template <typename T> void put_rows(const PutRows& a) {
   const T* source = static_cast<const T*>(a.source);
   T* out = static_cast<T*>(a.out);
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
@@ -27,12 +25,13 @@ void put_rows(const PutRows& a) {
     if (source) {
       std::memcpy(to, source + r * a.width, a.width * sizeof(T));
     } else {
-      std::memset(to, 0, a.width * sizeof(T));   // all-zero bits are 0 in every dtype here
+      std::memset(to, 0, a.width * sizeof(T));  // all-zero bits are 0 in every dtype here
     }
   }
 }
 
-/// Sorts source rows by target, stably: after it, those of target t are order[begin[t] .. begin[t + 1]).
+/// Sorts source rows by target, stably: after it, those of target t are order[begin[t] .. begin[t +
+/// 1]).
 void group_by_target(const ScatterAddRows& a, int64_t* begin, int64_t* order) {
   std::memset(begin, 0, (a.targets + 1) * sizeof(int64_t));
   for (int64_t r = 0; r < a.rows; ++r) ++begin[a.index[r] + 1];
@@ -42,10 +41,9 @@ void group_by_target(const ScatterAddRows& a, int64_t* begin, int64_t* order) {
   begin[0] = 0;
 }
 
-template <typename T, typename O>
-void scatter_add(const ScatterAddRows& a) {
+template <typename T, typename O> void scatter_add(const ScatterAddRows& a) {
   using A = Acc<T>;
-  constexpr int64_t kChunk = 256;   // columns summed on the stack at a time
+  constexpr int64_t kChunk = 256;  // columns summed on the stack at a time
   const T* source = static_cast<const T*>(a.source);
   const T* base = static_cast<const T*>(a.base);
   O* out = static_cast<O*>(a.out);
@@ -69,8 +67,12 @@ void scatter_add(const ScatterAddRows& a) {
 
 }  // namespace
 
-void run(const GatherRows& a) { for_type(a.dtype, [&](auto t) { gather_rows<decltype(t)>(a); }); }
-void run(const PutRows& a) { for_type(a.dtype, [&](auto t) { put_rows<decltype(t)>(a); }); }
+void run(const GatherRows& a) {
+  for_type(a.dtype, [&](auto t) { gather_rows<decltype(t)>(a); });
+}
+void run(const PutRows& a) {
+  for_type(a.dtype, [&](auto t) { put_rows<decltype(t)>(a); });
+}
 void run(const ScatterAddRows& a) {
   for_type(a.dtype, [&](auto t) {
     using T = decltype(t);

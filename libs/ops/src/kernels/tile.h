@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The register tile that matrix products and attention are made of: kTileRows rows by two vectors of columns.
+/// The register tile that matrix products and attention are made of: kTileRows rows by two vectors
+/// of columns.
 #pragma once
 
 #include "kernels/number.h"
@@ -8,10 +9,11 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
-inline constexpr int kTileRows = 12;   // 24 accumulators, 2 columns vectors and a broadcast in 32 registers
+inline constexpr int kTileRows =
+    12;  // 24 accumulators, 2 columns vectors and a broadcast in 32 registers
 #elif defined(__AVX2__)
 inline constexpr int kVectorBytes = 32;
-inline constexpr int kTileRows = 6;    // 12 + 2 + 1 in 16 registers
+inline constexpr int kTileRows = 6;  // 12 + 2 + 1 in 16 registers
 #else
 inline constexpr int kVectorBytes = 16;
 inline constexpr int kTileRows = 6;
@@ -37,11 +39,10 @@ template <typename A> inline void store(A* p, Vector<A> v) {
   *reinterpret_cast<typename VectorOf<A>::unaligned*>(p) = v;
 }
 
-
 /// c[r, :] (+)= Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)], r < kTileRows.
 template <bool add, typename A>
-inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k, const A* b, int64_t b_k,
-                                                int64_t count, A* c, int64_t c_row) {
+inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k, const A* b,
+                                                int64_t b_k, int64_t count, A* c, int64_t c_row) {
   Vector<A> left[kTileRows], right[kTileRows];
 #pragma GCC unroll 12
   for (int r = 0; r < kTileRows; ++r) {

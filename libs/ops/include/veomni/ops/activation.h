@@ -13,7 +13,8 @@ namespace veomni::ops {
 ///   returns  [..., I]  same dtype
 torch::Tensor swiglu(torch::Tensor gate_up_T2I);
 
-/// x · Φ(x) by erf, or by the tanh approximation (Hugging Face's "gelu" and "gelu_pytorch_tanh"). Any shape.
+/// x · Φ(x) by erf, or by the tanh approximation (Hugging Face's "gelu" and "gelu_pytorch_tanh").
+/// Any shape.
 torch::Tensor gelu(torch::Tensor x, bool tanh_approximation);
 
 /// x · sigmoid(x). Any shape.

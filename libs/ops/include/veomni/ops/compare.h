@@ -6,11 +6,13 @@
 
 namespace veomni::ops {
 
-/// |a − b|₂ / max(|b|₂, 1e-3 · √(n / N) · |g|₂), computed in float64, with b the reference, n its element count.
+/// |a − b|₂ / max(|b|₂, 1e-3 · √(n / N) · |g|₂), computed in float64, with b the reference, n its
+/// element count.
 ///
 /// @param all_norm   |g|₂, the norm of all reference gradients together; 0: no floor
 /// @param all_numel  N, their element count
-/// @returns 0 for two empty tensors; infinity for a NaN anywhere, and where the reference is an exact zero and `a` is not
+/// @returns 0 for two empty tensors; infinity for a NaN anywhere, and where the reference is an
+/// exact zero and `a` is not
 /// @throws veomni::Error for undefined tensors or different shapes.
 double relative_error(torch::Tensor a, torch::Tensor b, double all_norm = 0, int64_t all_numel = 0);
 

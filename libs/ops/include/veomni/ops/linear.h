@@ -16,9 +16,10 @@ namespace veomni::ops {
 ///   bias     [N]       or undefined
 ///   returns  [..., N]  dtype of x
 ///
-/// Gradients: of x in its dtype; of weight and bias in max(float32, dtype), accumulated in that precision over all
-/// rows (a bf16 parameter needs `set_grad_dtype(torch::kFloat)` to receive it unrounded). Frozen inputs cost nothing.
-/// No rows is legal: y is [..., 0 rows, N] and the gradients of weight and bias are zeros.
+/// Gradients: of x in its dtype; of weight and bias in max(float32, dtype), accumulated in that
+/// precision over all rows (a bf16 parameter needs `set_grad_dtype(torch::kFloat)` to receive it
+/// unrounded). Frozen inputs cost nothing. No rows is legal: y is [..., 0 rows, N] and the
+/// gradients of weight and bias are zeros.
 /// @throws veomni::Error for shapes, dtypes or devices that do not fit.
 torch::Tensor linear(torch::Tensor x, torch::Tensor weight_ND, torch::Tensor bias_N = {});
 
@@ -27,7 +28,8 @@ torch::Tensor linear_logits(torch::Tensor x_TD, torch::Tensor weight_VD);
 
 /// Which matrix kernels every product of this library uses on the CPU.
 enum class LinearBackend {
-  kAuto,    ///< by the processor: float32 by own kernels on AMD with AVX-512 (MKL is slow there), else as kBlas
+  kAuto,    ///< by the processor: float32 by own kernels on AMD with AVX-512 (MKL is slow there),
+            ///< else as kBlas
   kOneDnn,  ///< float32 through oneDNN
   kBlas,    ///< what ATen's mm chooses: MKL for float32 and float64, oneDNN for bfloat16
   kOwn,     ///< this library's kernels for every dtype

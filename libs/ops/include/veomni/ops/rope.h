@@ -14,19 +14,23 @@ struct RopeTable {
   torch::Tensor sin_TR;
 };
 
-/// inv_freq[i] = theta^(−2i / rotary_dim), i < rotary_dim / 2, computed in float32 by ATen's pow, since that rounding is
-/// part of what Hugging Face models were trained with: at position 1000 one ulp turns an angle by 1e-4.
+/// inv_freq[i] = theta^(−2i / rotary_dim), i < rotary_dim / 2, computed in float32 by ATen's pow,
+/// since that rounding is part of what Hugging Face models were trained with: at position 1000 one
+/// ulp turns an angle by 1e-4.
 std::vector<double> default_inv_freq(double theta, int64_t rotary_dim);
 
-/// Angles position * inv_freq, rounded in max(float32, compute_dtype); cos and sin times attention_scaling.
+/// Angles position * inv_freq, rounded in max(float32, compute_dtype); cos and sin times
+/// attention_scaling.
 ///
 /// Shapes:
 ///   position_ids  [T]  int64 or int32, on the CPU or meta; the table is made on its device
-///   returns       two tensors [T, R] of max(float32, compute_dtype), R = inv_freq.size(); they carry no gradient
-RopeTable rope_table(torch::Tensor position_ids_T, const std::vector<double>& inv_freq, torch::ScalarType compute_dtype,
-                     double attention_scaling = 1.0);
+///   returns       two tensors [T, R] of max(float32, compute_dtype), R = inv_freq.size(), without
+///                 gradient
+RopeTable rope_table(torch::Tensor position_ids_T, const std::vector<double>& inv_freq,
+                     torch::ScalarType compute_dtype, double attention_scaling = 1.0);
 
-/// Rotates dimension i with dimension i + R of every head, i < R; dimensions from 2R on pass through.
+/// Rotates dimension i with dimension i + R of every head, i < R; dimensions from 2R on pass
+/// through.
 ///
 /// Shapes:
 ///   x        [T, H, K]  2R <= K; strided inputs are copied
