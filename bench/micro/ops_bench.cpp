@@ -24,8 +24,7 @@ torch::Tensor leaf(torch::IntArrayRef sizes, torch::ScalarType dtype) {
 }
 
 /// Runs forward and backward until the benchmark has seen enough.
-template <typename Forward>
-void measure(State& state, double flops, const Forward& forward) {
+template <typename Forward> void measure(State& state, double flops, const Forward& forward) {
   for (auto _ : state) {
     auto out = forward();
     out.backward(torch::ones_like(out));
@@ -70,9 +69,8 @@ void linear_cross_entropy(State& state) {
   auto x_TD = leaf({T, D}, dtype_of(state));
   auto weight_VD = leaf({V, D}, dtype_of(state));
   auto labels_T = torch::arange(T, torch::kLong);
-  measure(state, 6.0 * T * D * V, [&] {
-    return veomni::ops::linear_cross_entropy(x_TD, weight_VD, labels_T, 1.0 / T);
-  });
+  measure(state, 6.0 * T * D * V,
+          [&] { return veomni::ops::linear_cross_entropy(x_TD, weight_VD, labels_T, 1.0 / T); });
 }
 BENCHMARK(linear_cross_entropy)->Unit(benchmark::kMillisecond)->Arg(16)->Arg(32);
 

@@ -30,7 +30,8 @@ data::TextIterator texts_of(const TrainTokenizerFlags& flags) {
     int64_t record = 0;
   };
   auto cursor = std::make_shared<Cursor>();
-  for (const auto& file : flags.files) cursor->sources.push_back(data::open_file_source({file, flags.format}));
+  for (const auto& file : flags.files)
+    cursor->sources.push_back(data::open_file_source({file, flags.format}));
   return [cursor]() -> std::optional<std::string> {
     while (cursor->source < cursor->sources.size() &&
            cursor->record == cursor->sources[cursor->source]->size()) {
@@ -50,14 +51,15 @@ void train_tokenizer(const TrainTokenizerFlags& flags) {
   std::filesystem::create_directories(flags.out);
   io::write_file(flags.out + "/tokenizer.json", io::write_tokenizer_json(spec));
   const auto& special = flags.options.special_tokens;
-  nlohmann::json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
+  nlohmann::json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                           {"clean_up_tokenization_spaces", false}};
   if (!special.empty()) {
     config["pad_token"] = special.front();
     config["eos_token"] = special.back();
   }
   io::write_file(flags.out + "/tokenizer_config.json", config.dump(2) + "\n");
-  fmt::print("{}/tokenizer.json: {} entries ({} merges, {} special tokens)\n", flags.out, spec.vocab_size(),
-             spec.merges.size(), special.size());
+  fmt::print("{}/tokenizer.json: {} entries ({} merges, {} special tokens)\n", flags.out,
+             spec.vocab_size(), spec.merges.size(), special.size());
 }
 
 }  // namespace
@@ -66,14 +68,18 @@ void add_data(CLI::App& app) {
   auto* command = app.add_subcommand("data", "Tools for training data");
   command->require_subcommand(1);
   auto flags = std::make_shared<TrainTokenizerFlags>();
-  auto* trainer = command->add_subcommand("train-tokenizer", "Learns a byte-level BPE and writes DIR/tokenizer.json");
-  trainer->add_option("FILES", flags->files, "text or JSONL files, directories or globs")->required();
+  auto* trainer = command->add_subcommand("train-tokenizer",
+                                          "Learns a byte-level BPE and writes DIR/tokenizer.json");
+  trainer->add_option("FILES", flags->files, "text or JSONL files, directories or globs")
+      ->required();
   trainer->add_option("--out", flags->out, "directory to write")->required();
-  trainer->add_option("--vocab-size", flags->options.vocab_size, "entries, special tokens included")->capture_default_str();
+  trainer->add_option("--vocab-size", flags->options.vocab_size, "entries, special tokens included")
+      ->capture_default_str();
   trainer->add_option("--style", flags->options.style, "how text is split before merging")
       ->check(CLI::IsMember({"qwen2", "gpt2"}))
       ->capture_default_str();
-  trainer->add_option("--special-tokens", flags->options.special_tokens, "added after the merges")->capture_default_str();
+  trainer->add_option("--special-tokens", flags->options.special_tokens, "added after the merges")
+      ->capture_default_str();
   trainer->add_option("--format", flags->format, "how the files are read")
       ->check(CLI::IsMember({"auto", "jsonl", "text_lines", "text_paragraphs"}))
       ->capture_default_str();

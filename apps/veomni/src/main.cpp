@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line. Exit codes: 0 done, 1 something failed, 2 the user's mistake, found before any work.
-#include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <exception>
@@ -15,7 +15,8 @@ int run(int argc, char** argv) {
   CLI::App app("Trains models of any modality from a recipe.", "veomni");
   app.set_version_flag("--version", VEOMNI_VERSION);
   app.require_subcommand(1);
-  app.footer("`veomni COMMAND --help` explains a command; docs/recipe.md lists every key of a recipe.");
+  app.footer(
+      "`veomni COMMAND --help` explains a command; docs/recipe.md lists every key of a recipe.");
   veomni::cli::add_train(app);
   veomni::cli::add_forward(app);
   veomni::cli::add_generate(app);

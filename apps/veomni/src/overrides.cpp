@@ -21,8 +21,8 @@ bool is_override(const std::string& word) {
   }
   const std::string nearest = nearest_name(word.substr(0, word.find('=')), known);
   throw_config_error("veomni " + command.get_name() + ": unexpected '" + word + "'" +
-                     (nearest.empty() ? "" : "; did you mean " + nearest + "?") + " See `veomni " + command.get_name() +
-                     " --help`");
+                     (nearest.empty() ? "" : "; did you mean " + nearest + "?") + " See `veomni " +
+                     command.get_name() + " --help`");
 }
 
 }  // namespace
@@ -39,8 +39,8 @@ std::vector<train::Override> overrides_of(const CLI::App& command) {
       overrides.push_back({words[i].substr(2, equals - 2), words[i].substr(equals + 1)});
       continue;
     }
-    VEOMNI_CHECK_CONFIG(i + 1 < words.size() && !words[i + 1].starts_with("--"), "veomni ", command.get_name(), ": ",
-                        words[i], " needs a value: ", words[i], "=VALUE");
+    VEOMNI_CHECK_CONFIG(i + 1 < words.size() && !words[i + 1].starts_with("--"), "veomni ",
+                        command.get_name(), ": ", words[i], " needs a value: ", words[i], "=VALUE");
     overrides.push_back({words[i].substr(2), words[i + 1]});
     ++i;
   }

@@ -50,18 +50,21 @@ void fail_field(const FieldSource& source, const YAML::Node& node, const std::st
 
 namespace {
 template <typename T>
-void read_as(const FieldSource& source, const YAML::Node& node, const std::string& path, T& out, const char* kind) {
+void read_as(const FieldSource& source, const YAML::Node& node, const std::string& path, T& out,
+             const char* kind) {
   if (!node.IsScalar() || !YAML::convert<T>::decode(node, out)) {
     fail_field(source, node, path, std::string("must be ") + kind);
   }
 }
 }  // namespace
 
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, bool& out) {
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 bool& out) {
   read_as(source, node, path, out, "true or false");
 }
 
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, int64_t& out) {
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 int64_t& out) {
   if (node.IsScalar() && YAML::convert<int64_t>::decode(node, out)) return;
   // 1e6 and 2_000 style: whole numbers written as floats are welcome.
   double value = 0;
@@ -73,24 +76,27 @@ void read_scalar(const FieldSource& source, const YAML::Node& node, const std::s
   fail_field(source, node, path, "must be a whole number");
 }
 
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, int& out) {
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 int& out) {
   int64_t wide = 0;
   read_scalar(source, node, path, wide);
   if (wide < INT32_MIN || wide > INT32_MAX) fail_field(source, node, path, "must fit 32 bits");
   out = static_cast<int>(wide);
 }
 
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, double& out) {
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 double& out) {
   read_as(source, node, path, out, "a number");
   if (!std::isfinite(out)) fail_field(source, node, path, "must be finite");
 }
 
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, std::string& out) {
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 std::string& out) {
   read_as(source, node, path, out, "text");
 }
 
-void check_constraint(const FieldSource& source, const YAML::Node& node, const std::string& path, double value,
-                      const Constraint& constraint) {
+void check_constraint(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                      double value, const Constraint& constraint) {
   if (!constraint.number(value)) fail_field(source, node, path, "must be " + constraint.what);
 }
 
@@ -100,8 +106,9 @@ void check_constraint(const FieldSource& source, const YAML::Node& node, const s
     if (choice == value) return;
   }
   const std::string nearest = nearest_name(value, constraint.choices);
-  fail_field(source, node, path,
-             "must be " + constraint.what + (nearest.empty() ? "" : " (did you mean " + nearest + "?)"));
+  fail_field(
+      source, node, path,
+      "must be " + constraint.what + (nearest.empty() ? "" : " (did you mean " + nearest + "?)"));
 }
 
 }  // namespace detail
@@ -116,9 +123,10 @@ void FieldReader::finish() const {
     const std::string nearest = nearest_name(key, known_);
     std::string where = source_.file;
     if (entry.first.Mark().line >= 0) where += ":" + std::to_string(entry.first.Mark().line + 1);
-    throw_config_error(where + ": unknown key '" + detail::child_path(path_, key) + "'" +
-                       (nearest.empty() ? "" : "; did you mean '" + detail::child_path(path_, nearest) + "'?") +
-                       " (known here: " + join(known_) + ")");
+    throw_config_error(
+        where + ": unknown key '" + detail::child_path(path_, key) + "'" +
+        (nearest.empty() ? "" : "; did you mean '" + detail::child_path(path_, nearest) + "'?") +
+        " (known here: " + join(known_) + ")");
   }
 }
 
@@ -127,7 +135,8 @@ YAML::Node load_yaml_file(const std::string& file) {
   try {
     return YAML::LoadFile(file);
   } catch (const YAML::Exception& error) {
-    throw_config_error(file + ":" + std::to_string(error.mark.line + 1) + ": not valid YAML: " + error.msg);
+    throw_config_error(file + ":" + std::to_string(error.mark.line + 1) +
+                       ": not valid YAML: " + error.msg);
   }
 }
 
@@ -156,7 +165,8 @@ void set_by_path(YAML::Node& root, const std::string& path, const std::string& y
       at[key] = YAML::Node(YAML::NodeType::Map);
       next = at[key];
     }
-    VEOMNI_CHECK_CONFIG(next.IsMap(), "--", path, ": '", path.substr(0, dot), "' is a value, not a section");
+    VEOMNI_CHECK_CONFIG(next.IsMap(), "--", path, ": '", path.substr(0, dot),
+                        "' is a value, not a section");
     at.reset(next);
     begin = dot + 1;
   }

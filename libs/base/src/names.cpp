@@ -47,7 +47,8 @@ std::string join(const std::vector<std::string>& items, std::string_view separat
   return out;
 }
 
-std::string unknown_name_message(std::string_view what, std::string_view name, const std::vector<std::string>& known) {
+std::string unknown_name_message(std::string_view what, std::string_view name,
+                                 const std::vector<std::string>& known) {
   std::string out = "unknown " + std::string(what) + " '" + std::string(name) + "'";
   const std::string nearest = nearest_name(name, known);
   if (!nearest.empty()) out += "; did you mean '" + nearest + "'?";

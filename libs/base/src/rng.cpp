@@ -21,8 +21,9 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 namespace {
 // One Philox round trip mixes the parts of a key, so that (a, b) and (b, a) give unrelated streams.
 uint64_t mix(uint64_t state, uint64_t value) {
-  const auto out = philox4x32({static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32), 0x76656f6d, 0},
-                              {static_cast<uint32_t>(state), static_cast<uint32_t>(state >> 32)});
+  const auto out =
+      philox4x32({static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32), 0x76656f6d, 0},
+                 {static_cast<uint32_t>(state), static_cast<uint32_t>(state >> 32)});
   return out[0] | uint64_t{out[1]} << 32;
 }
 }  // namespace
@@ -35,7 +36,8 @@ KeyedRng::KeyedRng(uint64_t seed, std::string_view purpose, uint64_t a, uint64_t
 }
 
 std::array<uint32_t, 4> KeyedRng::block(uint64_t index) const {
-  return philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), high_[0], high_[1]}, key_);
+  return philox4x32(
+      {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), high_[0], high_[1]}, key_);
 }
 
 uint32_t KeyedRng::bits_at(uint64_t index) const { return block(index)[0]; }

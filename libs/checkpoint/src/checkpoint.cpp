@@ -21,9 +21,13 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string step_directory(const std::string& root, int64_t step) { return fmt::format("{}/step_{:08}", root, step); }
+std::string step_directory(const std::string& root, int64_t step) {
+  return fmt::format("{}/step_{:08}", root, step);
+}
 
-int64_t first_row(const io::ShardSpec& shard) { return shard.shards.empty() ? 0 : shard.shards[0].begin; }
+int64_t first_row(const io::ShardSpec& shard) {
+  return shard.shards.empty() ? 0 : shard.shards[0].begin;
+}
 
 // A whole tensor is the same on every rank: rank 0 writes it. A shard without rows writes nothing.
 bool writes(const io::ShardSpec& shard, int rank) {
@@ -32,12 +36,15 @@ bool writes(const io::ShardSpec& shard, int rank) {
 
 // Frozen parameters have no master: their compute copy is all there is.
 torch::Tensor rows_to_save(const nn::Parameter& parameter) {
-  return (parameter.master().defined() ? parameter.master() : parameter.local()).detach().contiguous();
+  return (parameter.master().defined() ? parameter.master() : parameter.local())
+      .detach()
+      .contiguous();
 }
 
 std::map<std::string, nn::Parameter> parameters_by_name(nn::Module& model) {
   std::map<std::string, nn::Parameter> by_name;
-  for (const auto& [path, parameter] : model.named_parameters()) by_name.emplace(parameter.name(), parameter);
+  for (const auto& [path, parameter] : model.named_parameters())
+    by_name.emplace(parameter.name(), parameter);
   return by_name;
 }
 
@@ -54,7 +61,8 @@ std::vector<Piece> collect(const TrainingState& state, int rank) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       const auto& name = state.optimizer->params()[i].name;
       const auto& shard = parameters.at(name).shard();
-      if (writes(shard, rank)) pieces.push_back({"optim." + kind + "." + name, tensors[i], first_row(shard)});
+      if (writes(shard, rank))
+        pieces.push_back({"optim." + kind + "." + name, tensors[i], first_row(shard)});
     }
   }
   return pieces;
@@ -79,7 +87,8 @@ void save(const std::string& root, int64_t step, const TrainingState& state, Com
       fs::create_directories(written);
     });
     together(world, [&] {
-      write_pieces(fmt::format("{}/rank_{:05}.safetensors", written, world.rank()), collect(state, world.rank()));
+      write_pieces(fmt::format("{}/rank_{:05}.safetensors", written, world.rank()),
+                   collect(state, world.rank()));
     });
     together(world, [&] {
       if (!primary) return;
@@ -104,7 +113,8 @@ std::vector<std::string> step_directories(const std::string& root) {
   if (!fs::is_directory(root)) return found;
   for (const auto& entry : fs::directory_iterator(root)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_directory() && name.starts_with("step_") && !name.ends_with(".tmp")) found.push_back(entry.path().string());
+    if (entry.is_directory() && name.starts_with("step_") && !name.ends_with(".tmp"))
+      found.push_back(entry.path().string());
   }
   std::sort(found.rbegin(), found.rend());
   return found;
@@ -134,17 +144,19 @@ nlohmann::json load(const std::string& directory, const TrainingState& state, Co
     const PieceIndex index(directory);
     const auto parameters = parameters_by_name(*state.model);
     for (auto [name, parameter] : parameters) {
-      parameter.assign_local(index.read("model." + name, parameter.shard(), nn::wide_dtype(parameter.dtype())));
+      parameter.assign_local(
+          index.read("model." + name, parameter.shard(), nn::wide_dtype(parameter.dtype())));
     }
     if (!state.optimizer) return;
     for (auto& [kind, tensors] : state.optimizer->state()) {
       for (size_t i = 0; i < tensors.size(); ++i) {
         const auto& param = state.optimizer->params()[i];
-        tensors[i].copy_(index.read("optim." + kind + "." + param.name, parameters.at(param.name).shard(),
-                                    tensors[i].scalar_type()));
+        tensors[i].copy_(index.read("optim." + kind + "." + param.name,
+                                    parameters.at(param.name).shard(), tensors[i].scalar_type()));
       }
     }
-    state.optimizer->set_steps(io::require_int(extra, "optimizer_steps", directory + "/state.json"));
+    state.optimizer->set_steps(
+        io::require_int(extra, "optimizer_steps", directory + "/state.json"));
   });
   return extra;
 }

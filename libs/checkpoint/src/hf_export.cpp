@@ -27,14 +27,16 @@ void write_directory(const std::string& directory, const HfPart& part, torch::Sc
   config["dtype"] = nn::dtype_word(dtype);
   io::write_file(directory + "/config.json", config.dump(2) + "\n", {.fsync = true});
   for (const auto& file : extra_files) {
-    fs::copy_file(file, directory + "/" + fs::path(file).filename().string(), fs::copy_options::overwrite_existing);
+    fs::copy_file(file, directory + "/" + fs::path(file).filename().string(),
+                  fs::copy_options::overwrite_existing);
   }
 }
 
 }  // namespace
 
-void for_each_file_tensor(const HfPart& part, torch::ScalarType dtype, const GatherFull& gather, Communicator& world,
-                          const std::function<void(const std::string&, const torch::Tensor&)>& take) {
+void for_each_file_tensor(
+    const HfPart& part, torch::ScalarType dtype, const GatherFull& gather, Communicator& world,
+    const std::function<void(const std::string&, const torch::Tensor&)>& take) {
   const auto parameters = part.module->named_parameters();
   const auto resolved = part.rules.resolve_all(nn::param_shapes(*part.module));
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -46,8 +48,9 @@ void for_each_file_tensor(const HfPart& part, torch::ScalarType dtype, const Gat
   }
 }
 
-void export_hf(const std::string& directory, const HfPart& part, torch::ScalarType dtype, const GatherFull& gather,
-               const std::vector<std::string>& extra_files, Communicator& world) {
+void export_hf(const std::string& directory, const HfPart& part, torch::ScalarType dtype,
+               const GatherFull& gather, const std::vector<std::string>& extra_files,
+               Communicator& world) {
   const std::string written = directory + ".tmp";
   std::unique_ptr<io::ShardedSafetensorsWriter> writer;
   together(world, [&] {
@@ -55,20 +58,24 @@ void export_hf(const std::string& directory, const HfPart& part, torch::ScalarTy
     write_directory(written, part, dtype, extra_files);
     std::vector<io::TensorDecl> tensors;
     for (const auto& param : part.rules.resolve_all(nn::param_shapes(*part.module))) {
-      for (auto& tensor : io::declare(param, nn::io_dtype(dtype))) tensors.push_back(std::move(tensor));
+      for (auto& tensor : io::declare(param, nn::io_dtype(dtype)))
+        tensors.push_back(std::move(tensor));
     }
-    writer = std::make_unique<io::ShardedSafetensorsWriter>(written, tensors, io::Metadata{{"format", "pt"}},
-                                                            kMaxShardBytes, io::WriteOptions{.fsync = true});
+    writer = std::make_unique<io::ShardedSafetensorsWriter>(
+        written, tensors, io::Metadata{{"format", "pt"}}, kMaxShardBytes,
+        io::WriteOptions{.fsync = true});
   });
-  std::string problem;   // kept until all ranks have gathered: one that stopped early would hang the others
-  for_each_file_tensor(part, dtype, gather, world, [&](const std::string& name, const torch::Tensor& tensor) {
-    if (!problem.empty()) return;
-    try {
-      writer->write(name, nn::tensor_bytes(tensor));
-    } catch (const std::exception& error) {
-      problem = error.what();
-    }
-  });
+  std::string
+      problem;  // kept until all ranks have gathered: one that stopped early would hang the others
+  for_each_file_tensor(part, dtype, gather, world,
+                       [&](const std::string& name, const torch::Tensor& tensor) {
+                         if (!problem.empty()) return;
+                         try {
+                           writer->write(name, nn::tensor_bytes(tensor));
+                         } catch (const std::exception& error) {
+                           problem = error.what();
+                         }
+                       });
   together(world, [&] {
     if (world.rank() != 0) return;
     VEOMNI_CHECK(problem.empty(), problem);

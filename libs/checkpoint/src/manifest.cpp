@@ -43,15 +43,18 @@ void write_manifest(const std::string& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
     if (name == kManifest) continue;
-    files[name] = {{"bytes", fs::file_size(entry.path())}, {"xxh3_128", hash_file(entry.path().string())}};
+    files[name] = {{"bytes", fs::file_size(entry.path())},
+                   {"xxh3_128", hash_file(entry.path().string())}};
   }
-  const nlohmann::json manifest = {{"files", files}, {"version", 1}, {"xxh3_128", hash_entries(files)}};
+  const nlohmann::json manifest = {
+      {"files", files}, {"version", 1}, {"xxh3_128", hash_entries(files)}};
   io::write_file(directory + "/" + kManifest, manifest.dump(1), {.fsync = true});
 }
 
 void check_manifest(const std::string& directory, Check check) {
   const std::string path = directory + "/" + kManifest;
-  VEOMNI_CHECK(fs::is_regular_file(path), directory, " is not a complete checkpoint: it has no ", kManifest);
+  VEOMNI_CHECK(fs::is_regular_file(path), directory, " is not a complete checkpoint: it has no ",
+               kManifest);
   const auto manifest = io::read_json_file(path);
   const auto& files = io::require_object(manifest, "files", path);
   VEOMNI_CHECK(io::require_string(manifest, "xxh3_128", path) == hash_entries(files), path,
@@ -65,7 +68,8 @@ void check_manifest(const std::string& directory, Check check) {
     VEOMNI_CHECK(size == expected, file, " has ", size, " bytes, its manifest says ", expected);
     if (check == Check::kSizes) continue;
     VEOMNI_CHECK(hash_file(file) == io::require_string(facts, "xxh3_128", path), file,
-                 ": checksum is wrong; the file is damaged. Resume from an older checkpoint with checkpoint.resume");
+                 ": checksum is wrong; the file is damaged. Resume from an older checkpoint with "
+                 "checkpoint.resume");
   }
 }
 

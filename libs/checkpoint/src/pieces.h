@@ -17,8 +17,8 @@ namespace veomni::checkpoint {
 /// What one rank writes of one tensor.
 struct Piece {
   std::string name;
-  torch::Tensor rows;      ///< contiguous, CPU
-  int64_t first_row = 0;   ///< along dim 0 of the full tensor
+  torch::Tensor rows;     ///< contiguous, CPU
+  int64_t first_row = 0;  ///< along dim 0 of the full tensor
 };
 
 /// Writes a rank's pieces as one safetensors file with DCP's placement metadata.
@@ -30,7 +30,8 @@ class PieceIndex {
   explicit PieceIndex(const std::string& directory);
   bool has(const std::string& name) const { return pieces_.count(name) > 0; }
   /// Rows `shard` of a tensor. @throws veomni::Error if the pieces do not cover them or do not fit
-  torch::Tensor read(const std::string& name, const io::ShardSpec& shard, torch::ScalarType dtype) const;
+  torch::Tensor read(const std::string& name, const io::ShardSpec& shard,
+                     torch::ScalarType dtype) const;
 
  private:
   struct Place {

@@ -15,7 +15,8 @@ void together(Communicator& world, const std::function<void()>& action) {
   auto failed = torch::full({1}, problem.empty() ? 0 : 1, torch::kLong);
   world.all_reduce(failed, failed, ReduceOp::kMax)->wait();
   if (!problem.empty()) throw Error(problem);
-  VEOMNI_CHECK(failed.data_ptr<int64_t>()[0] == 0, "another rank could not write or read its part of the checkpoint");
+  VEOMNI_CHECK(failed.data_ptr<int64_t>()[0] == 0,
+               "another rank could not write or read its part of the checkpoint");
 }
 
 }  // namespace veomni::checkpoint

@@ -33,7 +33,7 @@ class Net : public nn::Module {
 
  private:
   nn::GatedMlp mlp_;
-  nn::RmsNorm norm_;   // 3 rows: fewer than 4 ranks
+  nn::RmsNorm norm_;  // 3 rows: fewer than 4 ranks
 };
 
 // One rank's part of a model after some AdamW steps.
@@ -48,15 +48,19 @@ struct Job {
     }
     nn::materialize(net, torch::kCPU, nn::Masters::kTrainable);
     nn::initialize(net, seed);
-    for (auto& [name, p] : net.named_parameters()) params.push_back({p.name(), p.master(), p.local(), 0.1, 0});
+    for (auto& [name, p] : net.named_parameters())
+      params.push_back({p.name(), p.master(), p.local(), 0.1, 0});
     optimizer = optim::make_optimizer({}, params);
   }
   void step(double gradient) {
     std::vector<torch::Tensor> grads;
-    for (const auto& param : optimizer->params()) grads.push_back(torch::full_like(param.master, gradient));
+    for (const auto& param : optimizer->params())
+      grads.push_back(torch::full_like(param.master, gradient));
     optimizer->step(grads, 1, 1);
   }
-  TrainingState state(nlohmann::json extra = {}) { return {&net, optimizer.get(), std::move(extra)}; }
+  TrainingState state(nlohmann::json extra = {}) {
+    return {&net, optimizer.get(), std::move(extra)};
+  }
 
   // Everything that must survive, rows of this rank.
   std::vector<torch::Tensor> all() {
@@ -75,7 +79,8 @@ struct Job {
 class CheckpointTest : public testing::Test {
  protected:
   void SetUp() override {
-    root_ = testing::TempDir() + "checkpoint_" + testing::UnitTest::GetInstance()->current_test_info()->name();
+    root_ = testing::TempDir() + "checkpoint_" +
+            testing::UnitTest::GetInstance()->current_test_info()->name();
     fs::remove_all(root_);
   }
   void save_on(int ranks) {
@@ -102,7 +107,8 @@ TEST_F(CheckpointTest, LoadsBitEqualIntoEveryOtherLayout) {
         EXPECT_EQ(extra["loader"], nlohmann::json({1, 2}));
         EXPECT_EQ(got.optimizer->steps(), 2);
         const auto a = got.all(), b = want.all();
-        for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(torch::equal(a[i], b[i])) << writers << "->" << readers << " " << i;
+        for (size_t i = 0; i < a.size(); ++i)
+          EXPECT_TRUE(torch::equal(a[i], b[i])) << writers << "->" << readers << " " << i;
       });
     }
   }
@@ -142,7 +148,8 @@ TEST_F(CheckpointTest, NewestPassesOverIncompleteOnes) {
 
 TEST_F(CheckpointTest, PruneKeepsTheNewest) {
   save_on(1);
-  for (const char* name : {"/step_00000005", "/step_00000006", "/step_00000003.tmp"}) fs::create_directories(root_ + name);
+  for (const char* name : {"/step_00000005", "/step_00000006", "/step_00000003.tmp"})
+    fs::create_directories(root_ + name);
   prune(root_, 2);
   std::vector<std::string> left;
   for (const auto& entry : fs::directory_iterator(root_)) left.push_back(entry.path().filename());
@@ -182,15 +189,18 @@ TEST_F(CheckpointTest, AShapeThatDiffersIsNamed) {
 }
 
 TEST_F(CheckpointTest, ExportWritesTheFilesNamesAndDtype) {
-  const io::RuleSet rules({{.param = "mlp.gate_up.weight", .files = {"gate", "up"}, .combine = io::Combine::kConcat},
-                           {.param = "mlp.down.weight", .files = {"down"}},
-                           {.param = "norm.weight", .files = {"norm"}}});
+  const io::RuleSet rules(
+      {{.param = "mlp.gate_up.weight", .files = {"gate", "up"}, .combine = io::Combine::kConcat},
+       {.param = "mlp.down.weight", .files = {"down"}},
+       {.param = "norm.weight", .files = {"norm"}}});
   fs::create_directories(root_);
   std::ofstream(root_ + "/tokenizer.json") << "{}";
   run_ranks(1, [&](Communicator& comm) {
     Job job(comm, 4);
-    export_hf(root_ + "/hf", {&job.net, rules, {{"model_type", "net"}, {"torch_dtype", "float16"}}}, torch::kBFloat16,
-              [](const nn::Parameter& p, Communicator&) { return p.master(); }, {root_ + "/tokenizer.json"}, comm);
+    export_hf(
+        root_ + "/hf", {&job.net, rules, {{"model_type", "net"}, {"torch_dtype", "float16"}}},
+        torch::kBFloat16, [](const nn::Parameter& p, Communicator&) { return p.master(); },
+        {root_ + "/tokenizer.json"}, comm);
     const io::SafetensorsFile file(root_ + "/hf/model.safetensors");
     EXPECT_THAT(file.names(), testing::UnorderedElementsAre("gate", "up", "down", "norm"));
     const auto up = file.tensor("up");
@@ -200,7 +210,8 @@ TEST_F(CheckpointTest, ExportWritesTheFilesNamesAndDtype) {
   });
   EXPECT_TRUE(fs::exists(root_ + "/hf/tokenizer.json"));
   std::ifstream config(root_ + "/hf/config.json");
-  EXPECT_EQ(nlohmann::json::parse(config), (nlohmann::json{{"model_type", "net"}, {"dtype", "bfloat16"}}));
+  EXPECT_EQ(nlohmann::json::parse(config),
+            (nlohmann::json{{"model_type", "net"}, {"dtype", "bfloat16"}}));
 }
 
 }  // namespace

@@ -13,20 +13,21 @@ namespace {
 
 // The sequences that still run, and their next input tokens.
 struct Live {
-  std::vector<int64_t> index;                   // into the caller's prompts
-  std::vector<std::vector<int32_t>> tokens;     // the prompt, then one token a step
-  std::vector<int64_t> position;                // of tokens[i][0]
+  std::vector<int64_t> index;                // into the caller's prompts
+  std::vector<std::vector<int32_t>> tokens;  // the prompt, then one token a step
+  std::vector<int64_t> position;             // of tokens[i][0]
 };
 
 struct PackedInput {
   model::ModelInput input;
-  torch::Tensor last_R;   // the row of each sequence's last token
+  torch::Tensor last_R;  // the row of each sequence's last token
 };
 
 PackedInput pack(const Live& live, torch::Device device) {
   auto info = std::make_shared<nn::SequenceInfo>();
   int64_t total = 0;
-  for (const auto& tokens : live.tokens) info->cu_seqlens.push_back(static_cast<int32_t>(total += tokens.size()));
+  for (const auto& tokens : live.tokens)
+    info->cu_seqlens.push_back(static_cast<int32_t>(total += tokens.size()));
   auto ids = torch::empty({total}, torch::kLong), positions = torch::empty({total}, torch::kLong);
   auto last = torch::empty({static_cast<int64_t>(live.tokens.size())}, torch::kLong);
   int64_t row = 0;
@@ -42,8 +43,8 @@ PackedInput pack(const Live& live, torch::Device device) {
 }
 
 // Draws a token for every live sequence; returns which of them go on.
-std::vector<int64_t> draw(const torch::Tensor& logits_RV, const GenerateOptions& options, Live& live,
-                          std::vector<std::vector<int32_t>>& results) {
+std::vector<int64_t> draw(const torch::Tensor& logits_RV, const GenerateOptions& options,
+                          Live& live, std::vector<std::vector<int32_t>>& results) {
   const auto logits = logits_RV.to(torch::kCPU, torch::kFloat).contiguous();
   const size_t vocab = logits.size(1);
   std::vector<int64_t> going;
@@ -51,7 +52,8 @@ std::vector<int64_t> draw(const torch::Tensor& logits_RV, const GenerateOptions&
   for (size_t i = 0; i < live.index.size(); ++i) {
     auto& result = results[live.index[i]];
     const KeyedRng rng(options.sampling.seed, "sample", live.index[i], result.size());
-    const int32_t token = sample_token({logits.data_ptr<float>() + i * vocab, vocab}, options.sampling, rng.uniform_at(0));
+    const int32_t token = sample_token({logits.data_ptr<float>() + i * vocab, vocab},
+                                       options.sampling, rng.uniform_at(0));
     if (std::count(options.stop_ids.begin(), options.stop_ids.end(), token)) continue;
     result.push_back(token);
     if (static_cast<int64_t>(result.size()) == options.max_new_tokens) continue;
@@ -66,7 +68,8 @@ std::vector<int64_t> draw(const torch::Tensor& logits_RV, const GenerateOptions&
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> generate(model::OmniModel& model, const std::vector<std::vector<int32_t>>& prompts,
+std::vector<std::vector<int32_t>> generate(model::OmniModel& model,
+                                           const std::vector<std::vector<int32_t>>& prompts,
                                            const GenerateOptions& options) {
   torch::NoGradGuard no_grad;
   std::vector<std::vector<int32_t>> results(prompts.size());

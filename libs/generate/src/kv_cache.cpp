@@ -27,12 +27,14 @@ void KvCache::append(Entry& entry, const torch::Tensor& k_nGK, const torch::Tens
   entry.length = needed;
 }
 
-torch::Tensor KvCache::attend(nn::Pending q, nn::Pending k, nn::Pending v, const nn::Sequence& q_seq,
-                              const nn::Sequence&, const nn::AttentionSpec& spec) {
+torch::Tensor KvCache::attend(nn::Pending q, nn::Pending k, nn::Pending v,
+                              const nn::Sequence& q_seq, const nn::Sequence&,
+                              const nn::AttentionSpec& spec) {
   const auto& cu_q = q_seq->cu_seqlens;
   const size_t count = cu_q.size() - 1;
   if (entries_.empty()) entries_.resize(count);
-  VEOMNI_CHECK(entries_.size() == count, "the KV cache holds ", entries_.size(), " sequences, the batch has ", count);
+  VEOMNI_CHECK(entries_.size() == count, "the KV cache holds ", entries_.size(),
+               " sequences, the batch has ", count);
   const auto k_TGK = k.get(), v_TGK = v.get();
   std::vector<torch::Tensor> keys, values;
   std::vector<int32_t> cu_k{0};
@@ -43,7 +45,8 @@ torch::Tensor KvCache::attend(nn::Pending q, nn::Pending k, nn::Pending v, const
     values.push_back(entries_[i].v.narrow(0, 0, entries_[i].length));
     cu_k.push_back(cu_k.back() + static_cast<int32_t>(entries_[i].length));
   }
-  return ops::varlen_attention(q.get(), torch::cat(keys), torch::cat(values), cu_q, cu_k, spec).out_THK;
+  return ops::varlen_attention(q.get(), torch::cat(keys), torch::cat(values), cu_q, cu_k, spec)
+      .out_THK;
 }
 
 void KvCache::keep(const std::vector<int64_t>& live) {

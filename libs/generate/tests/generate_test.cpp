@@ -14,8 +14,10 @@ namespace {
 std::unique_ptr<model::OmniModel> tiny_model(bool window) {
   model::ModelOptions options;
   options.foundation.config = YAML::Load(
-      "{model_type: qwen3, vocab_size: 61, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 3, "
-      "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8, initializer_range: 0.3, max_window_layers: 1" +
+      "{model_type: qwen3, vocab_size: 61, hidden_size: 32, intermediate_size: 48, "
+      "num_hidden_layers: 3, "
+      "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8, initializer_range: 0.3, "
+      "max_window_layers: 1" +
       std::string(window ? ", use_sliding_window: true, sliding_window: 4}" : "}"));
   auto model = model::build_model(options, {torch::kMeta, torch::kDouble});
   nn::materialize(*model, torch::kCPU, nn::Masters::kNone);
@@ -23,10 +25,12 @@ std::unique_ptr<model::OmniModel> tiny_model(bool window) {
   return model;
 }
 
-const std::vector<std::vector<int32_t>> kPrompts = {{1, 2, 3, 4, 5}, {7}, {11, 12, 13, 14, 15, 16, 17, 18, 19}};
+const std::vector<std::vector<int32_t>> kPrompts = {
+    {1, 2, 3, 4, 5}, {7}, {11, 12, 13, 14, 15, 16, 17, 18, 19}};
 
 // Greedy without any cache: the whole sequence again for every token.
-std::vector<int32_t> recompute_greedy(model::OmniModel& model, std::vector<int32_t> tokens, int64_t count) {
+std::vector<int32_t> recompute_greedy(model::OmniModel& model, std::vector<int32_t> tokens,
+                                      int64_t count) {
   torch::NoGradGuard no_grad;
   std::vector<int32_t> out;
   for (int64_t i = 0; i < count; ++i) {

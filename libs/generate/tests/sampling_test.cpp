@@ -12,12 +12,14 @@
 namespace veomni::generate {
 namespace {
 
-const std::vector<float> kLogits = {0.0f, std::log(2.0f), std::log(5.0f), std::log(2.0f)};   // shares .1 .2 .5 .2
+const std::vector<float> kLogits = {0.0f, std::log(2.0f), std::log(5.0f),
+                                    std::log(2.0f)};  // shares .1 .2 .5 .2
 
 std::map<int32_t, double> shares(const SamplingOptions& options, int draws = 20000) {
   const KeyedRng rng(1, "test");
   std::map<int32_t, double> counts;
-  for (int i = 0; i < draws; ++i) counts[sample_token(kLogits, options, rng.uniform_at(i))] += 1.0 / draws;
+  for (int i = 0; i < draws; ++i)
+    counts[sample_token(kLogits, options, rng.uniform_at(i))] += 1.0 / draws;
   return counts;
 }
 
@@ -38,18 +40,20 @@ TEST(SampleToken, TemperatureOneIsTheDistribution) {
 }
 
 TEST(SampleToken, TemperatureHalfSquares) {
-  auto got = shares({.temperature = 0.5});   // 1, 4, 25, 4 of 34
+  auto got = shares({.temperature = 0.5});  // 1, 4, 25, 4 of 34
   EXPECT_NEAR(got[2], 25.0 / 34, kSlack);
 }
 
 TEST(SampleToken, TopPKeepsTheShortestPrefixThatReachesIt) {
-  auto got = shares({.temperature = 1.0, .top_p = 0.6});   // .5 + .2, the earlier of the equal two
+  auto got = shares({.temperature = 1.0, .top_p = 0.6});  // .5 + .2, the earlier of the equal two
   EXPECT_NEAR(got[2], 5.0 / 7, kSlack);
   EXPECT_NEAR(got[1], 2.0 / 7, kSlack);
   EXPECT_EQ(got.count(0) + got.count(3), 0u);
 }
 
-TEST(SampleToken, TopPZeroStillLeavesOne) { EXPECT_EQ(shares({.temperature = 1.0, .top_p = 0.0}).size(), 1u); }
+TEST(SampleToken, TopPZeroStillLeavesOne) {
+  EXPECT_EQ(shares({.temperature = 1.0, .top_p = 0.0}).size(), 1u);
+}
 
 TEST(SampleToken, TopK) {
   auto got = shares({.temperature = 1.0, .top_k = 1});

@@ -36,8 +36,10 @@ int rewrite(const char* in, const char* out_dir, const char* max_shard_bytes) {
   for (const TensorInfo& tensor : file.header().tensors) {
     tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
   }
-  ShardedSafetensorsWriter writer(out_dir, tensors, file.metadata(), std::strtoull(max_shard_bytes, nullptr, 10));
-  for (const TensorDecl& tensor : tensors) writer.write(tensor.name, file.tensor(tensor.name).bytes);
+  ShardedSafetensorsWriter writer(out_dir, tensors, file.metadata(),
+                                  std::strtoull(max_shard_bytes, nullptr, 10));
+  for (const TensorDecl& tensor : tensors)
+    writer.write(tensor.name, file.tensor(tensor.name).bytes);
   writer.finish();
   return 0;
 }
@@ -50,7 +52,9 @@ int run(int argc, char** argv) {
     write_file(argv[3], write_tokenizer_json(read_tokenizer_json(argv[2])));
     return 0;
   }
-  std::fprintf(stderr, "usage: io_tool check FILE... | rewrite IN OUT_DIR MAX_SHARD_BYTES | tokenizer IN OUT\n");
+  std::fprintf(
+      stderr,
+      "usage: io_tool check FILE... | rewrite IN OUT_DIR MAX_SHARD_BYTES | tokenizer IN OUT\n");
   return 2;
 }
 

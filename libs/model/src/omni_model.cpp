@@ -40,7 +40,9 @@ torch::Tensor OmniModel::token_losses(const ModelInput& input) {
 
 namespace {
 
-bool has_config(const PartOptions& part) { return part.config.IsDefined() && !part.config.IsNull(); }
+bool has_config(const PartOptions& part) {
+  return part.config.IsDefined() && !part.config.IsNull();
+}
 
 void apply_train(nn::Module& part, const std::string& train) {
   if (train != "none") return;
@@ -49,13 +51,16 @@ void apply_train(nn::Module& part, const std::string& train) {
 
 }  // namespace
 
-std::unique_ptr<OmniModel> build_model(const ModelOptions& options, const nn::ParamOptions& param_options) {
+std::unique_ptr<OmniModel> build_model(const ModelOptions& options,
+                                       const nn::ParamOptions& param_options) {
   const PartOptions& part = options.foundation;
   VEOMNI_CHECK_CONFIG(part.path.empty() != !has_config(part),
-                      "model.foundation needs either `path` (a Hugging Face directory) or `config` (for a model from scratch)");
+                      "model.foundation needs either `path` (a Hugging Face directory) or `config` "
+                      "(for a model from scratch)");
   std::unique_ptr<Foundation> foundation;
   if (has_config(part)) {
-    foundation = make_foundation(yaml_to_json(part.config), "model.foundation.config", param_options);
+    foundation =
+        make_foundation(yaml_to_json(part.config), "model.foundation.config", param_options);
   } else {
     const auto directory = io::HfDirectory::open(part.path);
     foundation = make_foundation(directory.config(), directory.config_path(), param_options);

@@ -5,7 +5,7 @@ namespace veomni::model {
 
 namespace {
 nlohmann::json scalar_to_json(const YAML::Node& node) {
-  if (node.Tag() == "!") return node.Scalar();   // yaml-cpp's tag of a quoted scalar
+  if (node.Tag() == "!") return node.Scalar();  // yaml-cpp's tag of a quoted scalar
   int64_t whole = 0;
   double real = 0;
   bool flag = false;
@@ -20,7 +20,8 @@ nlohmann::json yaml_to_json(const YAML::Node& node) {
   switch (node.Type()) {
     case YAML::NodeType::Map: {
       auto object = nlohmann::json::object();
-      for (const auto& entry : node) object[entry.first.as<std::string>()] = yaml_to_json(entry.second);
+      for (const auto& entry : node)
+        object[entry.first.as<std::string>()] = yaml_to_json(entry.second);
       return object;
     }
     case YAML::NodeType::Sequence: {

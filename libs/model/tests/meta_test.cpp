@@ -45,7 +45,8 @@ Counted count(const Size& size, torch::Device device, torch::ScalarType dtype) {
   const auto ids = torch::zeros({T}, torch::dtype(torch::kLong).device(device));
   const auto labels = torch::ones({T}, torch::dtype(torch::kLong));
   counter.reset();
-  auto loss = model->losses({ids, labels, seq}, {{"text", 1.0 / static_cast<double>(T)}}).at("text");
+  auto loss =
+      model->losses({ids, labels, seq}, {{"text", 1.0 / static_cast<double>(T)}}).at("text");
   loss.backward();
   return {counter.stats(device.type()), counter.aten_stats(device.type())};
 }
@@ -64,8 +65,11 @@ TEST(Meta, ForwardAndBackwardAskForTheBytesOfTheCpu) {
       EXPECT_EQ(meta.ours.total_bytes, cpu.ours.total_bytes) << size.width << " " << dtype;
       EXPECT_EQ(meta.ours.peak_bytes, cpu.ours.peak_bytes) << size.width << " " << dtype;
       EXPECT_EQ(meta.ours.live_bytes, cpu.ours.live_bytes) << size.width << " " << dtype;
-      std::printf("width %4ld %-8s: %9ld bytes in all, peak %9ld, on meta and CPU; ATen's CPU kernels for themselves %9ld\n",
-                  size.width, torch::toString(dtype), meta.ours.total_bytes, meta.ours.peak_bytes, cpu.aten.total_bytes);
+      std::printf(
+          "width %4ld %-8s: %9ld bytes in all, peak %9ld, on meta and CPU; ATen's CPU kernels for "
+          "themselves %9ld\n",
+          size.width, torch::toString(dtype), meta.ours.total_bytes, meta.ours.peak_bytes,
+          cpu.aten.total_bytes);
     }
   }
 }

@@ -9,9 +9,15 @@ namespace veomni::model {
 namespace {
 
 nlohmann::json config() {
-  return {{"architectures", {"Qwen3ForCausalLM"}}, {"vocab_size", 61},         {"hidden_size", 32},
-          {"intermediate_size", 48},               {"num_hidden_layers", 2},   {"num_attention_heads", 4},
-          {"num_key_value_heads", 2},              {"head_dim", 8},            {"tie_word_embeddings", false}};
+  return {{"architectures", {"Qwen3ForCausalLM"}},
+          {"vocab_size", 61},
+          {"hidden_size", 32},
+          {"intermediate_size", 48},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 8},
+          {"tie_word_embeddings", false}};
 }
 
 std::string refusal(const nlohmann::json& config) {
@@ -28,15 +34,18 @@ TEST(Qwen3Config, WhatDoesNotFitIsNamedWithTheFile) {
       {{{"num_key_value_heads", 3}}, "num_key_value_heads=3"},
       {{{"hidden_act", "gelu"}}, "gelu"},
       {{{"head_dim", 7}}, "head_dim"},
+      {{{"attention_dropout", 0.1}}, "attention_dropout"},
       {{{"hidden_size", 0}}, "hidden_size"},
       {{{"hidden_size", "many"}}, "hidden_size"},
       {{{"rope_parameters", {{"rope_type", "yarn"}}}}, "yarn"},
-      {{{"use_sliding_window", true}, {"sliding_window", 4}, {"layer_types", {"full_attention"}}}, "layer_types"},
+      {{{"use_sliding_window", true}, {"sliding_window", 4}, {"layer_types", {"full_attention"}}},
+       "layer_types"},
   };
   for (const auto& [change, expected] : cases) {
     auto changed = config();
     changed.update(change);
-    EXPECT_THAT(refusal(changed), testing::AllOf(testing::HasSubstr("config.json"), testing::HasSubstr(expected)));
+    EXPECT_THAT(refusal(changed),
+                testing::AllOf(testing::HasSubstr("config.json"), testing::HasSubstr(expected)));
   }
   EXPECT_EQ(refusal(config()), "accepted");
 }
@@ -45,7 +54,8 @@ TEST(Registration, AnUnknownModelListsTheKnownOnes) {
   auto other = config();
   other["architectures"] = {"Qwen9ForCausalLM"};
   other["model_type"] = "qwen9";
-  EXPECT_THAT(refusal(other), testing::AllOf(testing::HasSubstr("qwen9"), testing::HasSubstr("qwen3")));
+  EXPECT_THAT(refusal(other),
+              testing::AllOf(testing::HasSubstr("qwen9"), testing::HasSubstr("qwen3")));
 }
 
 TEST(Registration, ArchitectureComesBeforeModelType) {
@@ -67,7 +77,8 @@ TEST(BuildModel, TrainNoneFreezesEveryParameter) {
   options.foundation.config = YAML::Load(config().dump());
   options.foundation.train = "none";
   auto model = build_model(options, {torch::kMeta, torch::kFloat});
-  for (auto& [name, parameter] : model->named_parameters()) EXPECT_FALSE(parameter.trainable()) << name;
+  for (auto& [name, parameter] : model->named_parameters())
+    EXPECT_FALSE(parameter.trainable()) << name;
 }
 
 }  // namespace

@@ -12,13 +12,17 @@ struct Row {
   torch::ScalarType torch;
 };
 constexpr Row kRows[] = {
-    {io::DType::F64, torch::kDouble}, {io::DType::F32, torch::kFloat}, {io::DType::BF16, torch::kBFloat16},
-    {io::DType::F16, torch::kHalf},   {io::DType::I64, torch::kLong},  {io::DType::I32, torch::kInt},
-    {io::DType::I16, torch::kShort},  {io::DType::I8, torch::kChar},   {io::DType::U8, torch::kByte},
-    {io::DType::BOOL, torch::kBool},
+    {io::DType::F64, torch::kDouble},    {io::DType::F32, torch::kFloat},
+    {io::DType::BF16, torch::kBFloat16}, {io::DType::F16, torch::kHalf},
+    {io::DType::I64, torch::kLong},      {io::DType::I32, torch::kInt},
+    {io::DType::I16, torch::kShort},     {io::DType::I8, torch::kChar},
+    {io::DType::U8, torch::kByte},       {io::DType::BOOL, torch::kBool},
 };
 const std::vector<std::pair<std::string, torch::ScalarType>> kWords = {
-    {"float32", torch::kFloat}, {"bfloat16", torch::kBFloat16}, {"float64", torch::kDouble}, {"float16", torch::kHalf}};
+    {"float32", torch::kFloat},
+    {"bfloat16", torch::kBFloat16},
+    {"float64", torch::kDouble},
+    {"float16", torch::kHalf}};
 }  // namespace
 
 torch::ScalarType torch_dtype(io::DType dtype) {
@@ -52,7 +56,8 @@ std::string dtype_word(torch::ScalarType dtype) {
 }
 
 std::span<const std::byte> tensor_bytes(const torch::Tensor& tensor) {
-  VEOMNI_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "only contiguous CPU tensors have bytes to save");
+  VEOMNI_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(),
+               "only contiguous CPU tensors have bytes to save");
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
 }
 

@@ -6,8 +6,9 @@
 namespace veomni::nn {
 
 torch::Tensor LocalScatter::deliver(torch::Tensor rows_PD, const Routes& routes) {
-  VEOMNI_CHECK(rows_PD.size(0) == routes.tokens.size(0), "an encoder made ", rows_PD.size(0), " rows for ",
-               routes.tokens.size(0), " placeholder tokens; the processor and the encoder disagree");
+  VEOMNI_CHECK(rows_PD.size(0) == routes.tokens.size(0), "an encoder made ", rows_PD.size(0),
+               " rows for ", routes.tokens.size(0),
+               " placeholder tokens; the processor and the encoder disagree");
   return rows_PD;
 }
 

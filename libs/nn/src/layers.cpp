@@ -8,7 +8,8 @@
 
 namespace veomni::nn {
 
-Linear::Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions& options, uint32_t tags) {
+Linear::Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions& options,
+               uint32_t tags) {
   weight_ = parameter("weight", Parameter({out, in}, options, init, tags));
   if (bias) bias_ = parameter("bias", Parameter({out}, options, Init::zeros(), tags | kTagBias));
 }
@@ -21,13 +22,17 @@ Embedding::Embedding(int64_t vocab, int64_t width, Init init, const ParamOptions
   weight_ = parameter("weight", Parameter({vocab, width}, options, init, kTagEmbedding));
 }
 
-torch::Tensor Embedding::forward(const torch::Tensor& ids_T) const { return ops::embedding(ids_T, weight_.value()); }
+torch::Tensor Embedding::forward(const torch::Tensor& ids_T) const {
+  return ops::embedding(ids_T, weight_.value());
+}
 
 RmsNorm::RmsNorm(int64_t width, double eps, const ParamOptions& options) : eps_(eps) {
   weight_ = parameter("weight", Parameter({width}, options, Init::ones(), kTagNorm));
 }
 
-torch::Tensor RmsNorm::forward(const torch::Tensor& x) const { return ops::rms_norm(x, weight_.value(), eps_); }
+torch::Tensor RmsNorm::forward(const torch::Tensor& x) const {
+  return ops::rms_norm(x, weight_.value(), eps_);
+}
 
 LayerNorm::LayerNorm(int64_t width, double eps, const ParamOptions& options) : eps_(eps) {
   weight_ = parameter("weight", Parameter({width}, options, Init::ones(), kTagNorm));

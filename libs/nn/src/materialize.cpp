@@ -25,7 +25,8 @@ void free_storage(const torch::Tensor& tensor) {
 torch::Tensor make_master(const Parameter& parameter, const torch::Tensor& local, Masters masters) {
   if (masters == Masters::kNone || !parameter.trainable()) return {};
   const auto wide = wide_dtype(local.scalar_type());
-  return wide == local.scalar_type() ? local : torch::empty(local.sizes(), local.options().dtype(wide));
+  return wide == local.scalar_type() ? local
+                                     : torch::empty(local.sizes(), local.options().dtype(wide));
 }
 
 template <typename T>
@@ -45,7 +46,8 @@ torch::Tensor initial_rows(const Parameter& parameter, uint64_t seed) {
   const auto& init = parameter.init();
   // Normals are drawn in the wide dtype, so that a bf16 model starts from the rounding of the fp32 one.
   auto rows = torch::empty(parameter.local().sizes(), torch::dtype(wide_dtype(parameter.dtype())));
-  if (init.kind != Init::Kind::kNormal) return rows.fill_(init.kind == Init::Kind::kOnes ? 1.0 : 0.0);
+  if (init.kind != Init::Kind::kNormal)
+    return rows.fill_(init.kind == Init::Kind::kOnes ? 1.0 : 0.0);
   const KeyedRng rng(seed, "init", hash_name(parameter.name()));
   if (rows.scalar_type() == torch::kDouble) {
     fill_normal<double>(rows, parameter.shard(), rng, init.std);
@@ -82,7 +84,8 @@ void initialize(Module& root, uint64_t seed, const std::vector<std::string>& onl
 
 std::vector<io::ParamShape> param_shapes(Module& part) {
   std::vector<io::ParamShape> shapes;
-  for (const auto& [path, parameter] : part.named_parameters()) shapes.push_back({path, parameter.shape()});
+  for (const auto& [path, parameter] : part.named_parameters())
+    shapes.push_back({path, parameter.shape()});
   return shapes;
 }
 
@@ -93,7 +96,8 @@ void load_weights(Module& part, const io::RuleSet& rules, const io::SafetensorsI
   for (size_t i = 0; i < parameters.size(); ++i) {
     auto parameter = parameters[i].second;
     const auto plan = io::plan_read(resolved[i], index, parameter.shard());
-    auto rows = torch::empty(parameter.shard().local_shape(), torch::dtype(torch_dtype(plan.dtype)));
+    auto rows =
+        torch::empty(parameter.shard().local_shape(), torch::dtype(torch_dtype(plan.dtype)));
     io::read_planned(plan, {static_cast<std::byte*>(rows.data_ptr()), rows.nbytes()});
     parameter.assign_local(rows);
   }

@@ -12,7 +12,8 @@ std::string join_path(const std::string& path, const std::string& name) {
   return path.empty() ? name : path + "." + name;
 }
 
-void Module::visit(const std::function<void(const std::string&, Module&)>& visit, const std::string& prefix) {
+void Module::visit(const std::function<void(const std::string&, Module&)>& visit,
+                   const std::string& prefix) {
   visit(prefix, *this);
   for (auto& [name, child] : children_) child->visit(visit, join_path(prefix, name));
 }
@@ -23,7 +24,8 @@ std::vector<std::pair<std::string, Parameter>> Module::named_parameters(const st
   visit(
       [&](const std::string& path, Module& module) {
         for (const auto& [name, parameter] : module.own_parameters()) {
-          if (seen.insert(parameter.id()).second) named.emplace_back(join_path(path, name), parameter);
+          if (seen.insert(parameter.id()).second)
+            named.emplace_back(join_path(path, name), parameter);
         }
       },
       prefix);
@@ -35,7 +37,9 @@ Parameter Module::parameter(std::string name, Parameter parameter) {
   return parameter;
 }
 
-void Module::child(std::string name, Module& module) { children_.emplace_back(std::move(name), &module); }
+void Module::child(std::string name, Module& module) {
+  children_.emplace_back(std::move(name), &module);
+}
 
 void assign_names(Module& root, const std::string& prefix) {
   for (auto& [path, parameter] : root.named_parameters(prefix)) parameter.set_name(path);

@@ -11,7 +11,8 @@ torch::ScalarType wide_dtype(torch::ScalarType dtype) {
   return dtype == torch::kDouble ? torch::kDouble : torch::kFloat;
 }
 
-Parameter::Parameter(std::vector<int64_t> shape, const ParamOptions& options, Init init, uint32_t tags)
+Parameter::Parameter(std::vector<int64_t> shape, const ParamOptions& options, Init init,
+                     uint32_t tags)
     : state_(std::make_shared<State>()) {
   state_->init = init;
   state_->tags = tags;
@@ -31,7 +32,9 @@ void Parameter::set_trainable(bool trainable) {
   if (trainable) state_->value.set_grad_dtype(wide_dtype(dtype()));
 }
 
-torch::Tensor Parameter::grad() const { return shard().is_whole() ? state_->value.grad() : state_->shard_grad; }
+torch::Tensor Parameter::grad() const {
+  return shard().is_whole() ? state_->value.grad() : state_->shard_grad;
+}
 
 void Parameter::set_grad(torch::Tensor grad) {
   if (shard().is_whole()) {
@@ -58,11 +61,12 @@ void Parameter::replace_local(torch::Tensor local, torch::Tensor master) {
 }
 
 void Parameter::assign_local(const torch::Tensor& rows) {
-  VEOMNI_CHECK(rows.sizes() == state_->local.sizes(), "parameter ", name(), ": rows of shape ", rows.sizes(),
-               " do not fit its shard ", state_->local.sizes());
+  VEOMNI_CHECK(rows.sizes() == state_->local.sizes(), "parameter ", name(), ": rows of shape ",
+               rows.sizes(), " do not fit its shard ", state_->local.sizes());
   torch::NoGradGuard no_grad;
   if (state_->master.defined()) state_->master.copy_(rows);
-  if (!state_->master.defined() || !state_->master.is_alias_of(state_->local)) state_->local.copy_(rows);
+  if (!state_->master.defined() || !state_->master.is_alias_of(state_->local))
+    state_->local.copy_(rows);
 }
 
 }  // namespace veomni::nn

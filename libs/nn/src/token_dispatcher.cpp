@@ -8,7 +8,7 @@ namespace veomni::nn {
 namespace {
 // What combine() undoes: the row order of dispatch().
 struct LocalBack {
-  torch::Tensor order_C;       // routed pair (token * A + slot) of each row
+  torch::Tensor order_C;  // routed pair (token * A + slot) of each row
   torch::Tensor token_C;
   torch::Tensor weight_TA;
   int64_t num_tokens;
@@ -40,12 +40,15 @@ Dispatched LocalDispatcher::dispatch(torch::Tensor x_TD, const Routing& routing)
 torch::Tensor LocalDispatcher::combine(torch::Tensor y_CD, const Dispatched& from) {
   const auto& back = *std::static_pointer_cast<LocalBack>(from.back);
   auto weight_C1 = ops::gather_rows(back.weight_TA.reshape({-1, 1}), back.order_C);
-  auto out_TD = torch::zeros({back.num_tokens, y_CD.size(1)}, weight_C1.options().requires_grad(false));
-  return ops::add_rows(out_TD, back.token_C, y_CD.to(weight_C1.scalar_type()) * weight_C1).to(y_CD.scalar_type());
+  auto out_TD =
+      torch::zeros({back.num_tokens, y_CD.size(1)}, weight_C1.options().requires_grad(false));
+  return ops::add_rows(out_TD, back.token_C, y_CD.to(weight_C1.scalar_type()) * weight_C1)
+      .to(y_CD.scalar_type());
 }
 
 void DispatchSlot::set_dispatcher(std::shared_ptr<TokenDispatcher> dispatcher) {
-  dispatcher_ = dispatcher ? std::move(dispatcher) : std::make_shared<LocalDispatcher>(num_experts_);
+  dispatcher_ =
+      dispatcher ? std::move(dispatcher) : std::make_shared<LocalDispatcher>(num_experts_);
 }
 
 }  // namespace veomni::nn

@@ -34,7 +34,8 @@ std::vector<Parameter> Unit::unit_parameters() {
 
 Unit::Tensors Unit::run(Tensors inputs, Body body) { return call_from(0, std::move(inputs), body); }
 
-torch::Tensor Unit::run(torch::Tensor input, std::function<torch::Tensor(const torch::Tensor&)> body) {
+torch::Tensor Unit::run(torch::Tensor input,
+                        std::function<torch::Tensor(const torch::Tensor&)> body) {
   return run(Tensors{std::move(input)}, [body = std::move(body)](const Tensors& inputs) {
     return Tensors{body(inputs[0])};
   })[0];
@@ -44,7 +45,9 @@ Unit::Tensors Unit::call_from(int stage, Tensors inputs, const Body& body) {
   while (stage < kNumStages && !interceptors_[stage]) ++stage;
   if (stage == kNumStages) return body(inputs);
   // The rest of the chain owns a copy of the body: recompute keeps it until backward.
-  Body next = [this, stage, body](const Tensors& passed) { return call_from(stage + 1, passed, body); };
+  Body next = [this, stage, body](const Tensors& passed) {
+    return call_from(stage + 1, passed, body);
+  };
   return interceptors_[stage]->call(*this, std::move(inputs), next);
 }
 

@@ -17,7 +17,8 @@ constexpr int64_t kWidth = 5;
 
 class Net : public Module {
  public:
-  explicit Net(const ParamOptions& options) : mlp_(kWidth, 7, Init::normal(0.5), options), norm_(kWidth, 1e-6, options) {
+  explicit Net(const ParamOptions& options)
+      : mlp_(kWidth, 7, Init::normal(0.5), options), norm_(kWidth, 1e-6, options) {
     child("mlp", mlp_);
     child("norm", norm_);
     assign_names(*this);
@@ -32,7 +33,8 @@ const ParamOptions kMeta{torch::kMeta, torch::kFloat};
 
 // Makes rank `rank` of `world` own its rows only, as a sharding strategy does.
 void shard(Module& net, int rank, int world) {
-  for (auto& [name, p] : net.named_parameters()) p.set_shard(io::ShardSpec::rows(p.shape(), rank, world));
+  for (auto& [name, p] : net.named_parameters())
+    p.set_shard(io::ShardSpec::rows(p.shape(), rank, world));
 }
 
 std::map<std::string, torch::Tensor> locals(Module& net) {
@@ -56,7 +58,8 @@ TEST(Materialize, InitialisationIsTheSameInEveryLayout) {
       initialize(net, 3);
       for (auto& [name, rows] : locals(net)) pieces[name].push_back(rows);
     }
-    for (auto& [name, rows] : pieces) EXPECT_TRUE(torch::equal(torch::cat(rows), expected.at(name))) << name;
+    for (auto& [name, rows] : pieces)
+      EXPECT_TRUE(torch::equal(torch::cat(rows), expected.at(name))) << name;
   }
 }
 
@@ -86,20 +89,24 @@ class LoadWeights : public testing::Test {
  protected:
   void SetUp() override {
     path_ = testing::TempDir() + "load_weights.safetensors";
-    tensors_ = {{"gate", torch::randn({7, kWidth}, torch::kDouble)}, {"up", torch::randn({7, kWidth}, torch::kDouble)},
-                {"down", torch::randn({kWidth, 7}, torch::kDouble)}, {"norm", torch::randn({kWidth}, torch::kDouble)}};
+    tensors_ = {{"gate", torch::randn({7, kWidth}, torch::kDouble)},
+                {"up", torch::randn({7, kWidth}, torch::kDouble)},
+                {"down", torch::randn({kWidth, 7}, torch::kDouble)},
+                {"norm", torch::randn({kWidth}, torch::kDouble)}};
     for (auto& [name, t] : tensors_) t = t.to(torch::kFloat);
   }
   io::SafetensorsIndex write() {
     std::vector<io::TensorEntry> entries;
-    for (auto& [name, t] : tensors_) entries.push_back({name, io::DType::F32, t.sizes().vec(), tensor_bytes(t)});
+    for (auto& [name, t] : tensors_)
+      entries.push_back({name, io::DType::F32, t.sizes().vec(), tensor_bytes(t)});
     io::write_safetensors(path_, entries);
     return io::SafetensorsIndex::open_file(path_);
   }
   static io::RuleSet rules() {
-    return io::RuleSet({{.param = "mlp.gate_up.weight", .files = {"gate", "up"}, .combine = io::Combine::kConcat},
-                        {.param = "mlp.down.weight", .files = {"down"}},
-                        {.param = "norm.weight", .files = {"norm"}}});
+    return io::RuleSet(
+        {{.param = "mlp.gate_up.weight", .files = {"gate", "up"}, .combine = io::Combine::kConcat},
+         {.param = "mlp.down.weight", .files = {"down"}},
+         {.param = "norm.weight", .files = {"norm"}}});
   }
   std::string path_;
   std::map<std::string, torch::Tensor> tensors_;
@@ -115,9 +122,11 @@ TEST_F(LoadWeights, StraightIntoShards) {
       materialize(net, torch::kCPU, Masters::kTrainable);
       load_weights(net, rules(), index);
       gate_up.push_back(net.named_parameters()[0].second.master().clone());
-      EXPECT_TRUE(torch::equal(net.named_parameters()[0].second.local(), gate_up.back().to(torch::kBFloat16)));
+      EXPECT_TRUE(torch::equal(net.named_parameters()[0].second.local(),
+                               gate_up.back().to(torch::kBFloat16)));
     }
-    EXPECT_TRUE(torch::equal(torch::cat(gate_up), torch::cat({tensors_["gate"], tensors_["up"]}))) << world;
+    EXPECT_TRUE(torch::equal(torch::cat(gate_up), torch::cat({tensors_["gate"], tensors_["up"]})))
+        << world;
   }
 }
 

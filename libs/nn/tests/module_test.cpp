@@ -69,7 +69,8 @@ TEST(Parameter, AssignWritesMasterAndCopy) {
   p.replace_local(torch::zeros({2}, torch::kBFloat16), torch::zeros({2}));
   p.assign_local(torch::full({2}, 1.001f));
   EXPECT_EQ(p.master()[0].item<float>(), 1.001f);
-  EXPECT_EQ(p.local()[0].item<float>(), torch::full({1}, 1.001f).to(torch::kBFloat16).item<float>());
+  EXPECT_EQ(p.local()[0].item<float>(),
+            torch::full({1}, 1.001f).to(torch::kBFloat16).item<float>());
   EXPECT_THROW(p.assign_local(torch::zeros({3})), Error);
 }
 

@@ -17,7 +17,8 @@ TEST(LocalDispatcher, EqualsADenseLoop) {
   auto x = torch::randn({kTokens, kWidth}, torch::kDouble).requires_grad_();
   auto score = torch::randn({kTokens, kExperts}, torch::kDouble);
   LocalDispatcher dispatcher(kExperts);
-  Routing routing{dispatcher.choose(score, kActive, nullptr), torch::rand({kTokens, kActive}, torch::kDouble)};
+  Routing routing{dispatcher.choose(score, kActive, nullptr),
+                  torch::rand({kTokens, kActive}, torch::kDouble)};
   routing.weight_TA.requires_grad_();
 
   auto sent = dispatcher.dispatch(x, routing);

@@ -55,8 +55,8 @@ TEST(Unit, InterceptorsNestInStageOrderWhateverTheOrderOfAttaching) {
   unit.intercept(Unit::Stage::kProfile, std::make_shared<Note>("profile", log));
   unit.intercept(Unit::Stage::kShard, std::make_shared<Note>("shard", log));
   EXPECT_TRUE(torch::equal(unit.forward(torch::zeros({2})), torch::ones({2})));
-  EXPECT_THAT(log, testing::ElementsAre("profile in", "shard in", "recompute in", "recompute out", "shard out",
-                                        "profile out"));
+  EXPECT_THAT(log, testing::ElementsAre("profile in", "shard in", "recompute in", "recompute out",
+                                        "shard out", "profile out"));
 }
 
 TEST(Unit, AStageHoldsOneInterceptor) {

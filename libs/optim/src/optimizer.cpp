@@ -23,13 +23,13 @@ uint16_t* bf16_copy(const OptimParam& param) {
 }
 
 void check_param(const OptimParam& param, const torch::Tensor& grad) {
-  VEOMNI_CHECK(grad.sizes() == param.master.sizes() && grad.scalar_type() == param.master.scalar_type(), "parameter ",
-               param.name, ": gradient ", grad.sizes(), " ", grad.scalar_type(), " does not fit its master ",
-               param.master.sizes(), " ", param.master.scalar_type());
+  VEOMNI_CHECK(
+      grad.sizes() == param.master.sizes() && grad.scalar_type() == param.master.scalar_type(),
+      "parameter ", param.name, ": gradient ", grad.sizes(), " ", grad.scalar_type(),
+      " does not fit its master ", param.master.sizes(), " ", param.master.scalar_type());
 }
 
-template <typename Update>
-void dispatch(const OptimParam& param, Update update) {
+template <typename Update> void dispatch(const OptimParam& param, Update update) {
   const int64_t n = param.master.numel();
   at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
     if (param.master.scalar_type() == torch::kDouble) {
@@ -85,7 +85,8 @@ class AdamW final : public Optimizer {
 
 class Sgd final : public Optimizer {
  public:
-  Sgd(const OptimOptions& options, std::vector<OptimParam> params) : Optimizer(std::move(params)), options_(options) {
+  Sgd(const OptimOptions& options, std::vector<OptimParam> params)
+      : Optimizer(std::move(params)), options_(options) {
     if (options_.momentum == 0) return;
     for (const auto& param : params_) momentum_.push_back(torch::zeros_like(param.master));
   }
@@ -106,7 +107,8 @@ class Sgd final : public Optimizer {
       dispatch(param, [&](auto zero, int64_t begin, int64_t end) {
         using T = decltype(zero);
         kernels::sgd(param.master.data_ptr<T>(), grad.data_ptr<T>(),
-                     momentum_.empty() ? nullptr : momentum_[i].data_ptr<T>(), bf16_copy(param), begin, end, s);
+                     momentum_.empty() ? nullptr : momentum_[i].data_ptr<T>(), bf16_copy(param),
+                     begin, end, s);
       });
     }
   }
@@ -123,9 +125,11 @@ class Sgd final : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimOptions& options, std::vector<OptimParam> params) {
+std::unique_ptr<Optimizer> make_optimizer(const OptimOptions& options,
+                                          std::vector<OptimParam> params) {
   if (options.name == "adamw") return std::make_unique<AdamW>(options, std::move(params));
-  VEOMNI_CHECK_CONFIG(options.name == "sgd", unknown_name_message("optimizer", options.name, {"adamw", "sgd"}));
+  VEOMNI_CHECK_CONFIG(options.name == "sgd",
+                      unknown_name_message("optimizer", options.name, {"adamw", "sgd"}));
   return std::make_unique<Sgd>(options, std::move(params));
 }
 
@@ -154,11 +158,14 @@ void check_options(const OptimOptions& options, const std::vector<std::string>& 
 }
 
 double lr_factor(const OptimOptions& options, int64_t step, int64_t total) {
-  if (step < options.warmup_steps) return static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
+  if (step < options.warmup_steps)
+    return static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
   const double span = static_cast<double>(std::max<int64_t>(1, total - 1 - options.warmup_steps));
   const double progress = std::min(1.0, static_cast<double>(step - options.warmup_steps) / span);
   if (options.schedule == "constant") return 1.0;
-  const double fall = options.schedule == "linear" ? 1.0 - progress : 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
+  const double fall = options.schedule == "linear"
+                          ? 1.0 - progress
+                          : 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
   return options.min_lr_ratio + (1.0 - options.min_lr_ratio) * fall;
 }
 

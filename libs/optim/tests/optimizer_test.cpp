@@ -32,10 +32,12 @@ double adamw_reference(double w, const std::vector<double>& grads, double lr, do
 TEST(AdamW, FollowsThePaper) {
   auto p = param({1.0, -2.0, 0.5});
   auto optimizer = make_optimizer({}, {p});
-  for (double g : {0.3, -0.2, 0.05}) optimizer->step({torch::full({3}, g, torch::kDouble)}, 1.0, 1.0);
+  for (double g : {0.3, -0.2, 0.05})
+    optimizer->step({torch::full({3}, g, torch::kDouble)}, 1.0, 1.0);
   for (int i = 0; i < 3; ++i) {
     const double start = std::vector<double>{1.0, -2.0, 0.5}[i];
-    EXPECT_NEAR(p.master[i].item<double>(), adamw_reference(start, {0.3, -0.2, 0.05}, 0.1, 0.01), 1e-14);
+    EXPECT_NEAR(p.master[i].item<double>(), adamw_reference(start, {0.3, -0.2, 0.05}, 0.1, 0.01),
+                1e-14);
   }
   EXPECT_EQ(optimizer->steps(), 3);
 }
@@ -79,8 +81,8 @@ TEST(Sgd, MomentumIsPyTorchs) {
   options.name = "sgd";
   options.momentum = 0.5;
   auto optimizer = make_optimizer(options, {p});
-  optimizer->step({torch::full({1}, 1.0, torch::kDouble)}, 1.0, 1.0);   // buffer 1
-  optimizer->step({torch::full({1}, 2.0, torch::kDouble)}, 1.0, 1.0);   // buffer 2.5
+  optimizer->step({torch::full({1}, 1.0, torch::kDouble)}, 1.0, 1.0);  // buffer 1
+  optimizer->step({torch::full({1}, 2.0, torch::kDouble)}, 1.0, 1.0);  // buffer 2.5
   EXPECT_NEAR(p.master.item<double>(), 1.0 - 0.1 * 1.0 - 0.1 * 2.5, 1e-15);
 }
 

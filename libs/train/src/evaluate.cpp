@@ -39,11 +39,13 @@ const std::vector<double>& Evaluator::unigram_nll(int64_t vocab_size) {
   }
   dp_.all_reduce(counts, counts, ReduceOp::kSum)->wait();
   const double total = static_cast<double>(counts.sum().item<int64_t>() + vocab_size);
-  for (int64_t i = 0; i < vocab_size; ++i) unigram_nll_.push_back(-std::log((static_cast<double>(count[i]) + 1) / total));
+  for (int64_t i = 0; i < vocab_size; ++i)
+    unigram_nll_.push_back(-std::log((static_cast<double>(count[i]) + 1) / total));
   return unigram_nll_;
 }
 
-Evaluator::Sums Evaluator::walk(model::OmniModel& model, const EvalSourceOptions& source, bool with_unigram) {
+Evaluator::Sums Evaluator::walk(model::OmniModel& model, const EvalSourceOptions& source,
+                                bool with_unigram) {
   data::DataOptions options = recipe_.data;
   options.sources = {{source.name, source.path, 1.0, source.format}};
   data::EvalStream stream(options, plan(), tokenizer_, source.max_records);
@@ -61,7 +63,8 @@ Evaluator::Sums Evaluator::walk(model::OmniModel& model, const EvalSourceOptions
       }
     }
   }
-  auto packed = torch::tensor({sums.nll, sums.targets, sums.bytes, sums.unigram_nll}, torch::kDouble);
+  auto packed =
+      torch::tensor({sums.nll, sums.targets, sums.bytes, sums.unigram_nll}, torch::kDouble);
   dp_.all_reduce(packed, packed, ReduceOp::kSum)->wait();
   const auto* out = packed.data_ptr<double>();
   return {out[0], out[1], out[2], out[3]};
@@ -74,12 +77,14 @@ std::map<std::string, double> Evaluator::metrics(model::OmniModel& model) {
       return std::count(source.metrics.begin(), source.metrics.end(), metric) > 0;
     };
     const Sums sums = walk(model, source, asked("unigram_bits_per_byte"));
-    VEOMNI_CHECK(sums.targets > 0, "eval source ", source.name, " (", source.path, ") has no token to predict");
+    VEOMNI_CHECK(sums.targets > 0, "eval source ", source.name, " (", source.path,
+                 ") has no token to predict");
     const double loss = sums.nll / sums.targets, bits = std::numbers::ln2 * sums.bytes;
     if (asked("loss")) result[source.name + "_loss"] = loss;
     if (asked("perplexity")) result[source.name + "_perplexity"] = std::exp(loss);
     if (asked("bits_per_byte")) result[source.name + "_bits_per_byte"] = sums.nll / bits;
-    if (asked("unigram_bits_per_byte")) result[source.name + "_unigram_bits_per_byte"] = sums.unigram_nll / bits;
+    if (asked("unigram_bits_per_byte"))
+      result[source.name + "_unigram_bits_per_byte"] = sums.unigram_nll / bits;
   }
   return result;
 }
@@ -102,11 +107,13 @@ std::vector<SampleAnswer> Evaluator::answers(model::OmniModel& model) const {
   return answers;
 }
 
-std::string evaluation_json(const std::map<std::string, double>& metrics, const std::vector<SampleAnswer>& answers) {
+std::string evaluation_json(const std::map<std::string, double>& metrics,
+                            const std::vector<SampleAnswer>& answers) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
   for (const auto& [name, value] : metrics) json[name] = value;
   json["samples"] = nlohmann::ordered_json::array();
-  for (const auto& answer : answers) json["samples"].push_back({{"prompt", answer.prompt}, {"answer", answer.answer}});
+  for (const auto& answer : answers)
+    json["samples"].push_back({{"prompt", answer.prompt}, {"answer", answer.answer}});
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -19,8 +19,8 @@ namespace {
 using Outputs = std::vector<std::pair<std::string, torch::Tensor>>;
 
 // [T, V] of this rank's tokens -> [B, S, V] of all ranks'. A token lies on one rank, so the sum places it.
-torch::Tensor gather_logits(const torch::Tensor& logits_TV, const PackedRows& rows, const ForwardInput& in,
-                            Communicator& dp) {
+torch::Tensor gather_logits(const torch::Tensor& logits_TV, const PackedRows& rows,
+                            const ForwardInput& in, Communicator& dp) {
   const int64_t B = in.ids_BS.size(0), S = in.ids_BS.size(1), V = logits_TV.size(1);
   auto all = torch::zeros({B * S, V}, logits_TV.options());
   all.index_copy_(0, rows.slot_T, logits_TV.detach());
@@ -30,13 +30,16 @@ torch::Tensor gather_logits(const torch::Tensor& logits_TV, const PackedRows& ro
 
 torch::Tensor loss_of(model::OmniModel& model, const PackedRows& rows, const ForwardInput& in) {
   const int64_t targets = in.num_targets();
-  return model.losses(rows.input, {{"text", targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0}}).at("text");
+  return model
+      .losses(rows.input, {{"text", targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0}})
+      .at("text");
 }
 
 void write_outputs(const std::string& path, const Outputs& outputs) {
   std::vector<io::TensorEntry> entries;
   for (const auto& [name, tensor] : outputs) {
-    entries.push_back({name, nn::io_dtype(tensor.scalar_type()), tensor.sizes().vec(), nn::tensor_bytes(tensor)});
+    entries.push_back(
+        {name, nn::io_dtype(tensor.scalar_type()), tensor.sizes().vec(), nn::tensor_bytes(tensor)});
   }
   io::write_safetensors(path, entries, {{"format", "pt"}});
 }
@@ -49,8 +52,8 @@ void forward_on_rank(const ForwardOptions& options, DeviceMesh& mesh) {
   auto& model = ready.model;
   auto& dp = data_parallel(mesh);
   const auto in = read_forward_input(options.input_file, model->foundation().vocab_size());
-  VEOMNI_CHECK_CONFIG(!options.grads || in.targets_BS.defined() || in.cotangent_BSV.defined(), options.input_file,
-                      ": --grads needs labels [B, S] or cotangent [B, S, V]");
+  VEOMNI_CHECK_CONFIG(!options.grads || in.targets_BS.defined() || in.cotangent_BSV.defined(),
+                      options.input_file, ": --grads needs labels [B, S] or cotangent [B, S, V]");
   const auto rows = pack_rows(in, dp.rank(), dp.size());
 
   Outputs outputs;
@@ -60,7 +63,8 @@ void forward_on_rank(const ForwardOptions& options, DeviceMesh& mesh) {
     const auto logits_TV = model->logits(rows.input);
     outputs.emplace_back("logits", gather_logits(logits_TV, rows, in, dp));
     if (through_logits) {
-      const auto cotangent = in.cotangent_BSV.flatten(0, 1).index_select(0, rows.slot_T).to(logits_TV.scalar_type());
+      const auto cotangent =
+          in.cotangent_BSV.flatten(0, 1).index_select(0, rows.slot_T).to(logits_TV.scalar_type());
       logits_TV.backward(cotangent);
     }
   }

@@ -13,9 +13,9 @@ namespace veomni::train {
 
 /// B rows  S columns  V vocabulary
 struct ForwardInput {
-  torch::Tensor ids_BS, mask_BS, positions_BS;   ///< int64; mask 1 where there is a token
-  torch::Tensor targets_BS;                      ///< shifted labels, -100 where none; undefined without labels
-  torch::Tensor cotangent_BSV;                   ///< or undefined
+  torch::Tensor ids_BS, mask_BS, positions_BS;  ///< int64; mask 1 where there is a token
+  torch::Tensor targets_BS;     ///< shifted labels, -100 where none; undefined without labels
+  torch::Tensor cotangent_BSV;  ///< or undefined
 
   int64_t num_targets() const;
 };

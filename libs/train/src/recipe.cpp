@@ -13,8 +13,8 @@ void check_recipe(const Recipe& recipe) {
   for (const auto& source : recipe.eval.sources) {
     VEOMNI_CHECK_CONFIG(!source.name.empty() && !source.path.empty(), recipe.file,
                         ": each of eval.sources needs a `name` and a `path`");
-    VEOMNI_CHECK_CONFIG(names.insert(source.name).second, recipe.file, ": eval.sources has the name '", source.name,
-                        "' twice");
+    VEOMNI_CHECK_CONFIG(names.insert(source.name).second, recipe.file,
+                        ": eval.sources has the name '", source.name, "' twice");
   }
   VEOMNI_CHECK_CONFIG(!recipe.output.empty(), recipe.file, ": output is empty; name a directory");
   VEOMNI_CHECK_CONFIG(recipe.train.steps == 0 || !recipe.data.sources.empty(), recipe.file,
@@ -26,7 +26,8 @@ void check_recipe(const Recipe& recipe) {
 Recipe load_recipe(const std::string& file, const std::vector<Override>& overrides) {
   YAML::Node root = load_yaml_file(file);
   if (!root.IsDefined() || root.IsNull()) root = YAML::Node(YAML::NodeType::Map);
-  VEOMNI_CHECK_CONFIG(root.IsMap(), file, ": a recipe is a section of keys and values; see docs/recipe.md");
+  VEOMNI_CHECK_CONFIG(root.IsMap(), file,
+                      ": a recipe is a section of keys and values; see docs/recipe.md");
   for (const auto& change : overrides) set_by_path(root, change.path, change.value);
   Recipe recipe;
   recipe.file = file;
@@ -50,7 +51,8 @@ std::string recipe_reference() {
   visit_fields(docs, defaults);
   std::string out = "| key | default | meaning |\n|---|---|---|\n";
   for (const auto& doc : docs.docs) {
-    out += "| `" + doc.path + "` | " + (doc.value.empty() ? "" : "`" + doc.value + "`") + " | " + doc.help;
+    out += "| `" + doc.path + "` | " + (doc.value.empty() ? "" : "`" + doc.value + "`") + " | " +
+           doc.help;
     if (!doc.must_be.empty()) out += " (" + doc.must_be + ")";
     out += " |\n";
   }

@@ -93,7 +93,8 @@ void RunDirectory::add_step(const StepResult& result, int64_t step, double step_
 
 void RunDirectory::finish() { progress_->finish(); }
 
-ReportData RunDirectory::report(model::OmniModel& model, const std::map<std::string, double>& metrics,
+ReportData RunDirectory::report(model::OmniModel& model,
+                                const std::map<std::string, double>& metrics,
                                 const std::vector<SampleAnswer>& answers) const {
   const auto lines = read_metrics(metrics_file(recipe_.output));
   const auto& config = model.foundation().config();
@@ -104,26 +105,32 @@ ReportData RunDirectory::report(model::OmniModel& model, const std::map<std::str
                    {"tokens", fmt::format("{:.2f} M", tokens_ / 1e6)},
                    {"training", fmt::format("{:.2f} TFLOP", total_flops_ / 1e12)},
                    {"wall time", fmt::format("{:.0f} s", total_seconds())}};
-  if (!lines.empty()) data.headline.push_back({"final loss", fmt::format("{:.4f}", lines.back().loss)});
-  data.facts = {{"processor", fmt::format("{}, {} threads", processor_name(), std::thread::hardware_concurrency())},
+  if (!lines.empty())
+    data.headline.push_back({"final loss", fmt::format("{:.4f}", lines.back().loss)});
+  data.facts = {{"processor", fmt::format("{}, {} threads", processor_name(),
+                                          std::thread::hardware_concurrency())},
                 {"libtorch", TORCH_VERSION},
                 {"peak memory", fmt::format("{:.0f} MiB", peak_rss_mib())}};
   data.sections.push_back({"Training", "", metric_charts(lines)});
   if (!metrics.empty()) {
     ReportTable table{{"measure", "value"}, {}};
-    for (const auto& [name, value] : metrics) table.rows.push_back({name, fmt::format("{:.4f}", value)});
+    for (const auto& [name, value] : metrics)
+      table.rows.push_back({name, fmt::format("{:.4f}", value)});
     data.sections.push_back({"Evaluation", "on held-out data, after the last step", table});
   }
   if (!answers.empty()) {
     ReportSamples samples;
-    for (const auto& answer : answers) samples.samples.push_back({answer.prompt, answer.answer, ""});
+    for (const auto& answer : answers)
+      samples.samples.push_back({answer.prompt, answer.answer, ""});
     data.sections.push_back({"Samples", "", samples});
   }
-  data.sections.push_back({"Recipe", "every default filled in", ReportText{resolved_recipe(recipe_)}});
+  data.sections.push_back(
+      {"Recipe", "every default filled in", ReportText{resolved_recipe(recipe_)}});
   return data;
 }
 
-void RunDirectory::write_results(model::OmniModel& model, const std::map<std::string, double>& metrics,
+void RunDirectory::write_results(model::OmniModel& model,
+                                 const std::map<std::string, double>& metrics,
                                  const std::vector<SampleAnswer>& answers) {
   if (!metrics.empty() || !answers.empty()) {
     io::write_file(recipe_.output + "/eval.json", evaluation_json(metrics, answers));

@@ -28,7 +28,8 @@ class RunDirectory {
   RunDirectory(const Recipe& recipe, std::optional<int64_t> resumed);
 
   /// @param step_ms  wall time of the step
-  void add_step(const StepResult& result, int64_t step, double step_ms, const std::map<std::string, double>& evaluation);
+  void add_step(const StepResult& result, int64_t step, double step_ms,
+                const std::map<std::string, double>& evaluation);
 
   /// Ends the progress line; later output starts on a fresh one.
   void finish();

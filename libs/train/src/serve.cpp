@@ -26,14 +26,16 @@ std::string saved_dtype(const io::HfDirectory& directory) {
   return "float32";
 }
 
-std::string json_line(const std::string& prompt, const std::string& answer, const std::vector<int32_t>& ids) {
+std::string json_line(const std::string& prompt, const std::string& answer,
+                      const std::vector<int32_t>& ids) {
   const nlohmann::ordered_json line = {{"prompt", prompt}, {"answer", answer}, {"ids", ids}};
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 std::unique_ptr<model::OmniModel> load_model(const ServeOptions& options) {
   const auto directory = io::HfDirectory::open(options.model_dir);
-  const auto dtype = nn::parse_dtype(options.dtype == "auto" ? saved_dtype(directory) : options.dtype);
+  const auto dtype =
+      nn::parse_dtype(options.dtype == "auto" ? saved_dtype(directory) : options.dtype);
   const model::ModelOptions model_options{.foundation = {.path = options.model_dir}};
   auto model = model::build_model(model_options, {torch::kMeta, dtype});
   nn::materialize(*model, torch::kCPU, nn::Masters::kNone);

@@ -14,14 +14,16 @@ torch::ScalarType compute_dtype(const parallel::ParallelOptions& options) {
   return nn::parse_dtype(word.empty() ? kDefaultDtype : word);
 }
 
-ReadyModel plan_model(const model::ModelOptions& options, const parallel::ParallelOptions& parallel, DeviceMesh& mesh) {
+ReadyModel plan_model(const model::ModelOptions& options, const parallel::ParallelOptions& parallel,
+                      DeviceMesh& mesh) {
   ReadyModel ready;
   ready.model = model::build_model(options, {torch::kMeta, compute_dtype(parallel)});
   ready.parallel = parallel::parallelize(*ready.model, mesh, parallel);
   return ready;
 }
 
-ReadyModel ready_model(const model::ModelOptions& options, const parallel::ParallelOptions& parallel, DeviceMesh& mesh,
+ReadyModel ready_model(const model::ModelOptions& options,
+                       const parallel::ParallelOptions& parallel, DeviceMesh& mesh,
                        nn::Masters masters, uint64_t seed) {
   auto ready = plan_model(options, parallel, mesh);
   nn::materialize(*ready.model, torch::kCPU, masters);
@@ -31,20 +33,27 @@ ReadyModel ready_model(const model::ModelOptions& options, const parallel::Paral
 
 std::string tokenizer_path(const Recipe& recipe) {
   if (!recipe.data.tokenizer.empty()) return recipe.data.tokenizer;
-  VEOMNI_CHECK_CONFIG(!recipe.model.foundation.path.empty(), recipe.file,
-                      ": data.tokenizer is empty and model.foundation has no directory; name a tokenizer.json");
+  VEOMNI_CHECK_CONFIG(
+      !recipe.model.foundation.path.empty(), recipe.file,
+      ": data.tokenizer is empty and model.foundation has no directory; name a tokenizer.json");
   return recipe.model.foundation.path;
 }
 
-data::Tokenizer open_tokenizer(const Recipe& recipe) { return data::Tokenizer::from_file(tokenizer_path(recipe)); }
+data::Tokenizer open_tokenizer(const Recipe& recipe) {
+  return data::Tokenizer::from_file(tokenizer_path(recipe));
+}
 
-void check_vocabulary(const data::Tokenizer& tokenizer, int64_t vocab_size, const std::string& where) {
-  VEOMNI_CHECK_CONFIG(tokenizer.vocab_size() <= vocab_size, where, ": the tokenizer has ", tokenizer.vocab_size(),
-                      " ids, the model's vocab_size is ", vocab_size, "; raise vocab_size or choose its own tokenizer");
+void check_vocabulary(const data::Tokenizer& tokenizer, int64_t vocab_size,
+                      const std::string& where) {
+  VEOMNI_CHECK_CONFIG(tokenizer.vocab_size() <= vocab_size, where, ": the tokenizer has ",
+                      tokenizer.vocab_size(), " ids, the model's vocab_size is ", vocab_size,
+                      "; raise vocab_size or choose its own tokenizer");
 }
 
 void apply_ops(const OpsOptions& options) { ops::set_linear_backend(options.linear); }
 
-Communicator& data_parallel(DeviceMesh& mesh) { return *mesh.communicator("dp_replicate_dp_shard"); }
+Communicator& data_parallel(DeviceMesh& mesh) {
+  return *mesh.communicator("dp_replicate_dp_shard");
+}
 
 }  // namespace veomni::train

@@ -25,17 +25,20 @@ struct ReadyModel {
 
 /// On meta, spread over the mesh, without memory. Every rank makes the same call.
 /// @param parallel  its param_dtype is the compute dtype; kDefaultDtype where it is empty
-ReadyModel plan_model(const model::ModelOptions& options, const parallel::ParallelOptions& parallel, DeviceMesh& mesh);
+ReadyModel plan_model(const model::ModelOptions& options, const parallel::ParallelOptions& parallel,
+                      DeviceMesh& mesh);
 
 /// The above with memory and weights.
-ReadyModel ready_model(const model::ModelOptions& options, const parallel::ParallelOptions& parallel, DeviceMesh& mesh,
+ReadyModel ready_model(const model::ModelOptions& options,
+                       const parallel::ParallelOptions& parallel, DeviceMesh& mesh,
                        nn::Masters masters, uint64_t seed);
 
 /// The recipe's tokenizer: data.tokenizer, else the one in the foundation's directory.
 /// @throws ConfigError if neither is there, or it has more ids than the model's vocabulary
 data::Tokenizer open_tokenizer(const Recipe& recipe);
 std::string tokenizer_path(const Recipe& recipe);
-void check_vocabulary(const data::Tokenizer& tokenizer, int64_t vocab_size, const std::string& where);
+void check_vocabulary(const data::Tokenizer& tokenizer, int64_t vocab_size,
+                      const std::string& where);
 
 /// Chooses kernels and switches determinism on; once per job, before any op.
 void apply_ops(const OpsOptions& options);

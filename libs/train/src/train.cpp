@@ -35,8 +35,8 @@ std::optional<std::string> find_resume(const Recipe& recipe) {
                         "); choose another output, remove it, or set checkpoint.resume: auto");
     return std::nullopt;
   }
-  VEOMNI_CHECK_CONFIG(fs::is_directory(recipe.checkpoint.resume), "checkpoint.resume: no such directory: ",
-                      recipe.checkpoint.resume);
+  VEOMNI_CHECK_CONFIG(fs::is_directory(recipe.checkpoint.resume),
+                      "checkpoint.resume: no such directory: ", recipe.checkpoint.resume);
   return recipe.checkpoint.resume;
 }
 
@@ -44,7 +44,8 @@ std::vector<std::string> tokenizer_files(const Recipe& recipe) {
   std::vector<std::string> files;
   const fs::path path = tokenizer_path(recipe);
   const fs::path directory = fs::is_directory(path) ? path : path.parent_path();
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"}) {
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                           "chat_template.jinja"}) {
     if (fs::is_regular_file(directory / name)) files.push_back((directory / name).string());
   }
   return files;
@@ -54,12 +55,14 @@ void export_model(const Recipe& recipe, model::OmniModel& model, Communicator& w
   auto& foundation = model.foundation();
   const std::string& word = recipe.checkpoint.hf_dtype;
   const auto dtype = word == "auto" ? compute_dtype(recipe.parallel) : nn::parse_dtype(word);
-  checkpoint::export_hf(hf_directory(recipe), {&foundation, foundation.rules(), foundation.config()}, dtype,
+  checkpoint::export_hf(hf_directory(recipe),
+                        {&foundation, foundation.rules(), foundation.config()}, dtype,
                         parallel::full_master, tokenizer_files(recipe), world);
 }
 
 // The evaluation and the report at the end of a run.
-void conclude(const Recipe& recipe, Trainer& trainer, Evaluator& evaluator, RunDirectory* run, Communicator& world) {
+void conclude(const Recipe& recipe, Trainer& trainer, Evaluator& evaluator, RunDirectory* run,
+              Communicator& world) {
   export_model(recipe, trainer.model(), world);
   const auto metrics = evaluator.metrics(trainer.model());
   const auto answers = evaluator.answers(trainer.model());
@@ -67,12 +70,14 @@ void conclude(const Recipe& recipe, Trainer& trainer, Evaluator& evaluator, RunD
   run->write_results(trainer.model(), metrics, answers);
   for (const auto& [name, value] : metrics) log::info("{:<36} {:.4f}", name, value);
   for (const auto& answer : answers) log::info("> {}\n  {}", answer.prompt, answer.answer);
-  log::info("{:.2f} TFLOP of training in {:.0f} s; {}/hf opens in transformers, {}/report.html in a browser",
-            run->total_flops() / 1e12, run->total_seconds(), recipe.output, recipe.output);
+  log::info(
+      "{:.2f} TFLOP of training in {:.0f} s; {}/hf opens in transformers, {}/report.html in a "
+      "browser",
+      run->total_flops() / 1e12, run->total_seconds(), recipe.output, recipe.output);
 }
 
-void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer, const std::optional<std::string>& resume,
-                   DeviceMesh& mesh) {
+void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
+                   const std::optional<std::string>& resume, DeviceMesh& mesh) {
   Communicator& world = *mesh.communicator("world");
   Trainer trainer(recipe, mesh, tokenizer);
   Evaluator evaluator(recipe, tokenizer, data_parallel(mesh));
@@ -83,7 +88,8 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer, const
   std::unique_ptr<RunDirectory> run;
   if (world.rank() == 0) {
     fs::create_directories(recipe.output);
-    run = std::make_unique<RunDirectory>(recipe, resume ? std::optional(trainer.steps_done()) : std::nullopt);
+    run = std::make_unique<RunDirectory>(
+        recipe, resume ? std::optional(trainer.steps_done()) : std::nullopt);
   }
   const auto due = [&](int64_t every) { return every > 0 && trainer.steps_done() % every == 0; };
   while (trainer.steps_done() < recipe.train.steps) {
@@ -109,9 +115,11 @@ void check_data(const Recipe& recipe, const data::Tokenizer& tokenizer) {
   data::EvalStream stream(recipe.data, plan, tokenizer);
   int64_t micro_batches = 0;
   while (stream.next()) ++micro_batches;
-  fmt::print("{:<20} {:>10} {:>10} {:>12} {:>8} {:>10}\n", "source", "records", "samples", "tokens", "bad", "truncated");
+  fmt::print("{:<20} {:>10} {:>10} {:>12} {:>8} {:>10}\n", "source", "records", "samples", "tokens",
+             "bad", "truncated");
   for (const auto& c : stream.counts()) {
-    fmt::print("{:<20} {:>10} {:>10} {:>12} {:>8} {:>10}\n", c.name, c.records, c.samples, c.tokens, c.bad, c.truncated);
+    fmt::print("{:<20} {:>10} {:>10} {:>12} {:>8} {:>10}\n", c.name, c.records, c.samples, c.tokens,
+               c.bad, c.truncated);
   }
   fmt::print("{} micro-batches of at most {} tokens\n", micro_batches, plan.micro_batch_tokens);
 }
@@ -137,7 +145,8 @@ void run_train(const Recipe& recipe, const TrainFlags& flags) {
   const auto tokenizer = open_tokenizer(recipe);
   if (flags.check_data) return check_data(recipe, tokenizer);
   const auto resume = find_resume(recipe);
-  run_world(recipe.mesh, recipe.comm, [&](DeviceMesh& mesh) { train_on_rank(recipe, tokenizer, resume, mesh); });
+  run_world(recipe.mesh, recipe.comm,
+            [&](DeviceMesh& mesh) { train_on_rank(recipe, tokenizer, resume, mesh); });
 }
 
 namespace {

@@ -13,7 +13,8 @@ namespace veomni::train {
 
 Trainer::Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& tokenizer)
     : recipe_(recipe), mesh_(mesh), dp_(data_parallel(mesh)) {
-  auto ready = ready_model(recipe.model, recipe.parallel, mesh, nn::Masters::kTrainable, recipe.train.seed);
+  auto ready =
+      ready_model(recipe.model, recipe.parallel, mesh, nn::Masters::kTrainable, recipe.train.seed);
   model_ = std::move(ready.model);
   parallel_ = std::move(ready.parallel);
   check_vocabulary(tokenizer, model_->foundation().vocab_size(), tokenizer_path(recipe));
@@ -59,13 +60,16 @@ StepResult Trainer::count(const std::vector<data::Batch>& batches) {
   for (const auto& batch : batches) {
     result.tokens += batch.num_tokens();
     result.loss_tokens += batch.num_loss_tokens;
-    result.flops += 3.0 * foundation.weight_flops_per_token() * static_cast<double>(batch.num_tokens());
+    result.flops +=
+        3.0 * foundation.weight_flops_per_token() * static_cast<double>(batch.num_tokens());
     for (size_t i = 1; i < batch.cu_seqlens.size(); ++i) {
-      result.flops += 3.0 * foundation.attention_flops(batch.cu_seqlens[i] - batch.cu_seqlens[i - 1]);
+      result.flops +=
+          3.0 * foundation.attention_flops(batch.cu_seqlens[i] - batch.cu_seqlens[i - 1]);
     }
   }
-  auto sums = torch::tensor({static_cast<double>(result.tokens), static_cast<double>(result.loss_tokens), result.flops},
-                            torch::kDouble);
+  auto sums = torch::tensor(
+      {static_cast<double>(result.tokens), static_cast<double>(result.loss_tokens), result.flops},
+      torch::kDouble);
   dp_.all_reduce(sums, sums, ReduceOp::kSum)->wait();
   const double* sum = sums.data_ptr<double>();
   result.tokens = static_cast<int64_t>(sum[0]);
@@ -123,8 +127,9 @@ void Trainer::check_finite(double loss, double grad_norm, const std::vector<data
       samples += (samples.empty() ? "" : ", ") + std::to_string(batch.sample_ids[i]);
     }
   }
-  throw_error(detail::concat("step ", steps_done_ + 1, ": loss is ", loss, ", gradient norm ", grad_norm, tensors,
-                             ". The weights were not updated. Lower optim.lr, or look at this step's samples: ", samples));
+  throw_error(detail::concat(
+      "step ", steps_done_ + 1, ": loss is ", loss, ", gradient norm ", grad_norm, tensors,
+      ". The weights were not updated. Lower optim.lr, or look at this step's samples: ", samples));
 }
 
 void Trainer::save(const std::string& root) {
@@ -135,7 +140,8 @@ void Trainer::save(const std::string& root) {
 }
 
 void Trainer::restore(const std::string& directory) {
-  const auto extra = checkpoint::load(directory, {model_.get(), optimizer_.get(), {}}, *mesh_.communicator("world"));
+  const auto extra = checkpoint::load(directory, {model_.get(), optimizer_.get(), {}},
+                                      *mesh_.communicator("world"));
   steps_done_ = extra.at("step").get<int64_t>();
   if (loader_ && extra.contains("loader")) loader_->restore(extra.at("loader"));
 }

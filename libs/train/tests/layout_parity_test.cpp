@@ -33,24 +33,28 @@ struct Case {
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
-  return "ranks" + std::to_string(c.ranks) + (c.recompute ? "_recompute" : "") + (c.reshard ? "" : "_keep") +
-         "_accumulation" + std::to_string(c.accumulation) + (c.tied ? "_tied" : "_untied") +
-         (c.empty_rank ? "_empty_rank" : "") + (c.dtype == torch::kDouble ? "_fp64" : "_fp32");
+  return "ranks" + std::to_string(c.ranks) + (c.recompute ? "_recompute" : "") +
+         (c.reshard ? "" : "_keep") + "_accumulation" + std::to_string(c.accumulation) +
+         (c.tied ? "_tied" : "_untied") + (c.empty_rank ? "_empty_rank" : "") +
+         (c.dtype == torch::kDouble ? "_fp64" : "_fp32");
 }
 
 model::ModelOptions model_options(bool tied) {
   model::ModelOptions options;
   // 61 rows do not divide by 2, 3 or 4; a norm has fewer rows per head than some ranks need.
   options.foundation.config = YAML::Load(
-      "{model_type: qwen3, vocab_size: 61, hidden_size: 24, intermediate_size: 40, num_hidden_layers: 2, "
-      "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 6, initializer_range: 0.2, tie_word_embeddings: " +
+      "{model_type: qwen3, vocab_size: 61, hidden_size: 24, intermediate_size: 40, "
+      "num_hidden_layers: 2, "
+      "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 6, initializer_range: 0.2, "
+      "tie_word_embeddings: " +
       std::string(tied ? "true}" : "false}"));
   return options;
 }
 
 // Micro-batch k of rank r: documents whose ids and lengths are a function of (r, k) only.
 model::ModelInput micro_batch(int rank, int k, bool empty) {
-  const std::vector<int64_t> lengths = empty ? std::vector<int64_t>{} : std::vector<int64_t>{3 + rank, 1, 5 + 2 * k};
+  const std::vector<int64_t> lengths =
+      empty ? std::vector<int64_t>{} : std::vector<int64_t>{3 + rank, 1, 5 + 2 * k};
   auto seq = nn::make_sequence(lengths);
   const int64_t T = seq->num_tokens();
   auto ids = (torch::arange(T) * 7 + rank * 13 + k * 5) % 61, labels = (ids * 3 + 1) % 61;
@@ -80,7 +84,8 @@ Gradients one_rank(const Case& c) {
   nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
   model::fill_weights(*model, options, 5);
   for (int rank = 0; rank < c.ranks; ++rank) {
-    for (int k = 0; k < c.accumulation; ++k) backward(*model, micro_batch(rank, k, is_empty(c, rank)), step_scale(c));
+    for (int k = 0; k < c.accumulation; ++k)
+      backward(*model, micro_batch(rank, k, is_empty(c, rank)), step_scale(c));
   }
   Gradients out;
   for (auto& [name, p] : model->named_parameters()) out[name] = p.grad();
@@ -137,8 +142,9 @@ std::vector<Case> all_cases() {
         for (bool tied : {false, true}) {
           for (bool empty_rank : {false, true}) {
             for (auto dtype : {torch::kDouble, torch::kFloat}) {
-              if (empty_rank && ranks == 1) continue;   // no token at all: nothing to divide by
-              cases.push_back({ranks, recompute, true, accumulation, tied, empty_rank, "all", dtype});
+              if (empty_rank && ranks == 1) continue;  // no token at all: nothing to divide by
+              cases.push_back(
+                  {ranks, recompute, true, accumulation, tied, empty_rank, "all", dtype});
             }
           }
         }
@@ -168,7 +174,8 @@ TEST(LayoutParity, AStepWithoutLabelsGivesZeroGradients) {
     auto input = micro_batch(comm.rank(), 0, false);
     input.labels_T.fill_(-100);
     backward(*model, input, 0.0);
-    for (auto& [name, p] : model->named_parameters()) EXPECT_EQ(p.grad().abs().sum().item<float>(), 0) << name;
+    for (auto& [name, p] : model->named_parameters())
+      EXPECT_EQ(p.grad().abs().sum().item<float>(), 0) << name;
   });
 }
 

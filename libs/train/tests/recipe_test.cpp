@@ -32,7 +32,8 @@ constexpr const char* kGood =
     "train: {steps: 10}\n";
 
 TEST(Recipe, OverridesReplaceValues) {
-  const auto recipe = load_recipe(write(kGood), {{"optim.lr", "0.5"}, {"train.steps", "7"}, {"mesh.dp_shard", "2"}});
+  const auto recipe = load_recipe(
+      write(kGood), {{"optim.lr", "0.5"}, {"train.steps", "7"}, {"mesh.dp_shard", "2"}});
   EXPECT_EQ(recipe.optim.lr, 0.5);
   EXPECT_EQ(recipe.train.steps, 7);
   EXPECT_EQ(recipe.mesh.dp_shard, 2);
@@ -41,9 +42,11 @@ TEST(Recipe, OverridesReplaceValues) {
 TEST(Recipe, MistakesNameLineKeyAndCure) {
   using testing::HasSubstr;
   EXPECT_THAT(refusal(std::string(kGood) + "trian: {steps: 3}\n"),
-              testing::AllOf(HasSubstr("recipe.yaml:5"), HasSubstr("trian"), HasSubstr("did you mean 'train'")));
+              testing::AllOf(HasSubstr("recipe.yaml:5"), HasSubstr("trian"),
+                             HasSubstr("did you mean 'train'")));
   EXPECT_THAT(refusal("optim: {lrr: 1}\n"), HasSubstr("optim.lr"));
-  EXPECT_THAT(refusal("optim: {lr: fast}\n"), testing::AllOf(HasSubstr("optim.lr"), HasSubstr("fast")));
+  EXPECT_THAT(refusal("optim: {lr: fast}\n"),
+              testing::AllOf(HasSubstr("optim.lr"), HasSubstr("fast")));
   EXPECT_THAT(refusal("optim: {lr: -1}\n"), HasSubstr("at least 0"));
   EXPECT_THAT(refusal("optim: {name: adam}\n"), HasSubstr("adamw"));
   EXPECT_THAT(refusal("parallel: {default: {strategy: fsdp3}}\n"), HasSubstr("fsdp2"));
@@ -63,7 +66,8 @@ TEST(Recipe, ResolvedReadsBackTheSame) {
 TEST(Recipe, TheReferencePageIsUpToDate) {
   std::ifstream file(std::string(VEOMNI_SOURCE_DIR) + "/docs/recipe.md");
   const std::string page((std::istreambuf_iterator<char>(file)), {});
-  EXPECT_THAT(page, testing::HasSubstr(recipe_reference())) << "run: veomni docs recipe, and put it into docs/recipe.md";
+  EXPECT_THAT(page, testing::HasSubstr(recipe_reference()))
+      << "run: veomni docs recipe, and put it into docs/recipe.md";
 }
 
 }  // namespace

@@ -10,7 +10,9 @@
 namespace veomni::model {
 
 namespace {
-nn::Init weight_init(const Qwen3Config& config) { return nn::Init::normal(config.initializer_range); }
+nn::Init weight_init(const Qwen3Config& config) {
+  return nn::Init::normal(config.initializer_range);
+}
 }  // namespace
 
 Qwen3Attention::Qwen3Attention(const Qwen3Config& c, int64_t window, const nn::ParamOptions& o)
@@ -34,13 +36,15 @@ Qwen3Attention::Qwen3Attention(const Qwen3Config& c, int64_t window, const nn::P
   child("core", attention_);
 }
 
-torch::Tensor Qwen3Attention::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope, const nn::Sequence& seq) {
+torch::Tensor Qwen3Attention::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
+                                      const nn::Sequence& seq) {
   using Role = nn::AttentionCore::Role;
   auto& core = attention_.core();
   const int64_t T = x_TD.size(0);
   auto q_THK = ops::rope(q_norm_.forward(q_proj_.forward(x_TD).view({T, heads_, head_dim_})), rope);
   auto q = core.exchange(q_THK, Role::kQuery, seq);
-  auto k_TGK = ops::rope(k_norm_.forward(k_proj_.forward(x_TD).view({T, kv_heads_, head_dim_})), rope);
+  auto k_TGK =
+      ops::rope(k_norm_.forward(k_proj_.forward(x_TD).view({T, kv_heads_, head_dim_})), rope);
   auto k = core.exchange(k_TGK, Role::kKey, seq);
   auto v = core.exchange(v_proj_.forward(x_TD).view({T, kv_heads_, head_dim_}), Role::kValue, seq);
   auto out_THK = core.attend(std::move(q), std::move(k), std::move(v), seq, seq, spec_);
@@ -58,7 +62,8 @@ Qwen3Layer::Qwen3Layer(const Qwen3Config& c, int64_t window, const nn::ParamOpti
   child("mlp", mlp_);
 }
 
-torch::Tensor Qwen3Layer::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope, const nn::Sequence& seq) {
+torch::Tensor Qwen3Layer::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
+                                  const nn::Sequence& seq) {
   return run(x_TD, [this, rope, seq](const torch::Tensor& x_TD) {
     auto h_TD = x_TD + attention_.forward(attention_norm_.forward(x_TD), rope, seq);
     return h_TD + mlp_.forward(mlp_norm_.forward(h_TD));
@@ -79,8 +84,9 @@ Qwen3::Qwen3(Qwen3Config config, const nn::ParamOptions& o)
   if (config_.tie_word_embeddings) {
     head_weight_ = embedding_.weight();
   } else {
-    head_weight_ = parameter("lm_head.weight", nn::Parameter({config_.vocab_size, config_.hidden_size}, o,
-                                                             weight_init(config_), nn::kTagHead));
+    head_weight_ =
+        parameter("lm_head.weight", nn::Parameter({config_.vocab_size, config_.hidden_size}, o,
+                                                  weight_init(config_), nn::kTagHead));
   }
 }
 
@@ -93,9 +99,12 @@ torch::Tensor Qwen3::forward(const torch::Tensor& x_TD, const nn::Sequence& seq)
   return norm_.forward(h_TD);
 }
 
-torch::Tensor Qwen3::lm_head(const torch::Tensor& hidden_RD) { return ops::linear(hidden_RD, head_weight_.value()); }
+torch::Tensor Qwen3::lm_head(const torch::Tensor& hidden_RD) {
+  return ops::linear(hidden_RD, head_weight_.value());
+}
 
-torch::Tensor Qwen3::lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T, double scale) {
+torch::Tensor Qwen3::lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T,
+                             double scale) {
   return ops::linear_cross_entropy(hidden_TD, head_weight_.value(), labels_T, scale);
 }
 
@@ -105,9 +114,11 @@ torch::Tensor Qwen3::token_losses(const torch::Tensor& hidden_TD, const torch::T
 
 double Qwen3::weight_flops_per_token() const {
   const auto& c = config_;
-  const double attention = static_cast<double>(c.hidden_size * c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads));
+  const double attention =
+      static_cast<double>(c.hidden_size * c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads));
   const double mlp = 3.0 * static_cast<double>(c.hidden_size * c.intermediate_size);
-  return 2.0 * (static_cast<double>(c.num_layers) * (attention + mlp) + static_cast<double>(c.vocab_size * c.hidden_size));
+  return 2.0 * (static_cast<double>(c.num_layers) * (attention + mlp) +
+                static_cast<double>(c.vocab_size * c.hidden_size));
 }
 
 double Qwen3::attention_flops(int64_t n) const {
@@ -115,7 +126,8 @@ double Qwen3::attention_flops(int64_t n) const {
   for (int64_t window : config_.window_of_layer) {
     const int64_t w = window > 0 ? std::min(window, n) : n;
     // Keys seen by all queries of one causal document: a triangle up to the window, a band after it.
-    const double pairs = 0.5 * static_cast<double>(w) * static_cast<double>(w + 1) + static_cast<double>((n - w) * w);
+    const double pairs = 0.5 * static_cast<double>(w) * static_cast<double>(w + 1) +
+                         static_cast<double>((n - w) * w);
     flops += 4.0 * pairs * static_cast<double>(config_.num_heads * config_.head_dim);
   }
   return flops;

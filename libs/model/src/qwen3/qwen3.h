@@ -18,8 +18,9 @@ struct Qwen3Config {
   int64_t vocab_size, hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim;
   double rms_norm_eps, rope_theta, initializer_range;
   bool tie_word_embeddings, attention_bias;
-  std::vector<int64_t> window_of_layer;   ///< tokens a layer's query sees to its left, itself included; 0: all
-  nlohmann::json source;                  ///< the whole config.json
+  std::vector<int64_t>
+      window_of_layer;    ///< tokens a layer's query sees to its left, itself included; 0: all
+  nlohmann::json source;  ///< the whole config.json
 
   static Qwen3Config from_json(const nlohmann::json& config, const std::string& where);
 };
@@ -29,7 +30,8 @@ struct Qwen3Config {
 class Qwen3Attention : public nn::Module {
  public:
   Qwen3Attention(const Qwen3Config& config, int64_t window, const nn::ParamOptions& options);
-  torch::Tensor forward(const torch::Tensor& x_TD, const ops::RopeTable& rope, const nn::Sequence& seq);
+  torch::Tensor forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
+                        const nn::Sequence& seq);
 
  private:
   int64_t heads_, kv_heads_, head_dim_;
@@ -42,7 +44,8 @@ class Qwen3Attention : public nn::Module {
 class Qwen3Layer : public nn::Unit {
  public:
   Qwen3Layer(const Qwen3Config& config, int64_t window, const nn::ParamOptions& options);
-  torch::Tensor forward(const torch::Tensor& x_TD, const ops::RopeTable& rope, const nn::Sequence& seq);
+  torch::Tensor forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
+                        const nn::Sequence& seq);
 
  private:
   nn::RmsNorm attention_norm_, mlp_norm_;
@@ -57,8 +60,10 @@ class Qwen3 final : public Foundation {
   torch::Tensor embed(const torch::Tensor& ids_T) override;
   torch::Tensor forward(const torch::Tensor& x_TD, const nn::Sequence& seq) override;
   torch::Tensor lm_head(const torch::Tensor& hidden_RD) override;
-  torch::Tensor lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T, double scale) override;
-  torch::Tensor token_losses(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T) override;
+  torch::Tensor lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T,
+                        double scale) override;
+  torch::Tensor token_losses(const torch::Tensor& hidden_TD,
+                             const torch::Tensor& labels_T) override;
 
   const nlohmann::json& config() const override { return config_.source; }
   int64_t hidden_size() const override { return config_.hidden_size; }
@@ -73,7 +78,7 @@ class Qwen3 final : public Foundation {
   nn::Embedding embedding_;
   std::vector<std::unique_ptr<Qwen3Layer>> layers_;
   nn::RmsNorm norm_;
-  nn::Parameter head_weight_;   // the embedding's handle when tied
+  nn::Parameter head_weight_;  // the embedding's handle when tied
 };
 
 }  // namespace veomni::model

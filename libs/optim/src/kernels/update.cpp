@@ -17,11 +17,12 @@ inline uint16_t to_bf16(float value) {
 }
 
 template <typename T>
-void adamw_impl(T* master, const T* grad, T* exp_avg, T* exp_avg_sq, uint16_t* compute_bf16, int64_t begin,
-                int64_t end, const AdamwScalars& s) {
+void adamw_impl(T* master, const T* grad, T* exp_avg, T* exp_avg_sq, uint16_t* compute_bf16,
+                int64_t begin, int64_t end, const AdamwScalars& s) {
   const T scale = static_cast<T>(s.grad_scale), keep = static_cast<T>(1 - s.lr * s.weight_decay);
   const T one_minus_beta1 = static_cast<T>(1 - s.beta1), beta2 = static_cast<T>(s.beta2);
-  const T one_minus_beta2 = static_cast<T>(1 - s.beta2), step_size = static_cast<T>(s.lr / s.correction1);
+  const T one_minus_beta2 = static_cast<T>(1 - s.beta2),
+          step_size = static_cast<T>(s.lr / s.correction1);
   const T root2 = static_cast<T>(s.root_correction2), eps = static_cast<T>(s.eps);
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
@@ -38,8 +39,8 @@ void adamw_impl(T* master, const T* grad, T* exp_avg, T* exp_avg_sq, uint16_t* c
 }
 
 template <typename T>
-void sgd_impl(T* master, const T* grad, T* momentum, uint16_t* compute_bf16, int64_t begin, int64_t end,
-              const SgdScalars& s) {
+void sgd_impl(T* master, const T* grad, T* momentum, uint16_t* compute_bf16, int64_t begin,
+              int64_t end, const SgdScalars& s) {
   const T scale = static_cast<T>(s.grad_scale), decay = static_cast<T>(s.weight_decay);
   const T lr = static_cast<T>(s.lr), mu = static_cast<T>(s.momentum);
   for (int64_t i = begin; i < end; ++i) {
@@ -52,20 +53,20 @@ void sgd_impl(T* master, const T* grad, T* momentum, uint16_t* compute_bf16, int
 
 }  // namespace
 
-void adamw(float* master, const float* grad, float* exp_avg, float* exp_avg_sq, uint16_t* compute_bf16, int64_t begin,
-           int64_t end, const AdamwScalars& s) {
+void adamw(float* master, const float* grad, float* exp_avg, float* exp_avg_sq,
+           uint16_t* compute_bf16, int64_t begin, int64_t end, const AdamwScalars& s) {
   adamw_impl(master, grad, exp_avg, exp_avg_sq, compute_bf16, begin, end, s);
 }
-void adamw(double* master, const double* grad, double* exp_avg, double* exp_avg_sq, uint16_t* compute_bf16,
-           int64_t begin, int64_t end, const AdamwScalars& s) {
+void adamw(double* master, const double* grad, double* exp_avg, double* exp_avg_sq,
+           uint16_t* compute_bf16, int64_t begin, int64_t end, const AdamwScalars& s) {
   adamw_impl(master, grad, exp_avg, exp_avg_sq, compute_bf16, begin, end, s);
 }
-void sgd(float* master, const float* grad, float* momentum, uint16_t* compute_bf16, int64_t begin, int64_t end,
-         const SgdScalars& s) {
+void sgd(float* master, const float* grad, float* momentum, uint16_t* compute_bf16, int64_t begin,
+         int64_t end, const SgdScalars& s) {
   sgd_impl(master, grad, momentum, compute_bf16, begin, end, s);
 }
-void sgd(double* master, const double* grad, double* momentum, uint16_t* compute_bf16, int64_t begin, int64_t end,
-         const SgdScalars& s) {
+void sgd(double* master, const double* grad, double* momentum, uint16_t* compute_bf16,
+         int64_t begin, int64_t end, const SgdScalars& s) {
   sgd_impl(master, grad, momentum, compute_bf16, begin, end, s);
 }
 

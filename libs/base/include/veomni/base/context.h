@@ -8,8 +8,8 @@ namespace veomni {
 
 /// A label put before every message of this thread, and whether this thread speaks for the job.
 struct ThreadContext {
-  std::string label;     ///< "[rank 3/8] ", or empty
-  bool primary = true;   ///< false: log::info stays silent (rank 0 speaks once for all)
+  std::string label;    ///< "[rank 3/8] ", or empty
+  bool primary = true;  ///< false: log::info stays silent (rank 0 speaks once for all)
 };
 
 /// The calling thread's context.

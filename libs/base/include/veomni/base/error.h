@@ -22,8 +22,7 @@ class ConfigError : public Error {
 };
 
 namespace detail {
-template <typename... Args>
-std::string concat(const Args&... args) {
+template <typename... Args> std::string concat(const Args&... args) {
   std::ostringstream out;
   (out << ... << args);
   return out.str();
@@ -39,17 +38,21 @@ std::string concat(const Args&... args) {
 }  // namespace veomni
 
 /// For what a file, a user or a peer can cause. The message says what, where, the value seen and the cure.
-#define VEOMNI_CHECK(condition, ...) \
-  (static_cast<bool>(condition) ? void() : ::veomni::throw_error(::veomni::detail::concat(__VA_ARGS__)))
+#define VEOMNI_CHECK(condition, ...)     \
+  (static_cast<bool>(condition) ? void() \
+                                : ::veomni::throw_error(::veomni::detail::concat(__VA_ARGS__)))
 
 /// For the user's mistakes, checked before any work.
 #define VEOMNI_CHECK_CONFIG(condition, ...) \
-  (static_cast<bool>(condition) ? void() : ::veomni::throw_config_error(::veomni::detail::concat(__VA_ARGS__)))
+  (static_cast<bool>(condition)             \
+       ? void()                             \
+       : ::veomni::throw_config_error(::veomni::detail::concat(__VA_ARGS__)))
 
 /// For our own bugs; compiled out of release builds.
 #ifdef NDEBUG
 #define VEOMNI_DCHECK(condition) void()
 #else
-#define VEOMNI_DCHECK(condition) \
-  (static_cast<bool>(condition) ? void() : ::veomni::detail::fail_dcheck(__FILE__, __LINE__, #condition))
+#define VEOMNI_DCHECK(condition)         \
+  (static_cast<bool>(condition) ? void() \
+                                : ::veomni::detail::fail_dcheck(__FILE__, __LINE__, #condition))
 #endif

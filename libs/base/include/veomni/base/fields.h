@@ -31,7 +31,7 @@ namespace veomni {
 struct Constraint {
   std::string what;
   std::function<bool(double)> number;
-  std::vector<std::string> choices;   ///< for strings
+  std::vector<std::string> choices;  ///< for strings
 };
 Constraint at_least(double low);
 Constraint more_than(double low);
@@ -52,18 +52,24 @@ template <typename T> struct is_string_map : std::false_type {};
 template <typename T> struct is_string_map<std::map<std::string, T>> : std::true_type {};
 template <typename T>
 inline constexpr bool is_scalar_field =
-    std::is_same_v<T, bool> || std::is_integral_v<T> || std::is_floating_point_v<T> || std::is_same_v<T, std::string>;
+    std::is_same_v<T, bool> || std::is_integral_v<T> || std::is_floating_point_v<T> ||
+    std::is_same_v<T, std::string>;
 
 std::string child_path(const std::string& path, const std::string& key);
-[[noreturn]] void fail_field(const FieldSource& source, const YAML::Node& node, const std::string& path,
-                             const std::string& problem);
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, bool& out);
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, int64_t& out);
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, int& out);
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, double& out);
-void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path, std::string& out);
-void check_constraint(const FieldSource& source, const YAML::Node& node, const std::string& path, double value,
-                      const Constraint& constraint);
+[[noreturn]] void fail_field(const FieldSource& source, const YAML::Node& node,
+                             const std::string& path, const std::string& problem);
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 bool& out);
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 int64_t& out);
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 int& out);
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 double& out);
+void read_scalar(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                 std::string& out);
+void check_constraint(const FieldSource& source, const YAML::Node& node, const std::string& path,
+                      double value, const Constraint& constraint);
 void check_constraint(const FieldSource& source, const YAML::Node& node, const std::string& path,
                       const std::string& value, const Constraint& constraint);
 }  // namespace detail
@@ -80,26 +86,31 @@ class FieldReader {
   }
 
   template <typename T>
-  void operator()(const char* key, T& field, const char* /*help*/, const Constraint& constraint = {}) {
+  void operator()(const char* key, T& field, const char* /*help*/,
+                  const Constraint& constraint = {}) {
     known_.push_back(key);
     if (!node_.IsMap()) return;
     YAML::Node child = node_[key];
-    if (child.IsDefined() && !child.IsNull()) read(child, detail::child_path(path_, key), field, constraint);
+    if (child.IsDefined() && !child.IsNull())
+      read(child, detail::child_path(path_, key), field, constraint);
   }
 
   /// Call after visit_fields: complains of keys that no field took.
   void finish() const;
 
   template <typename T>
-  void read(const YAML::Node& node, const std::string& path, T& field, const Constraint& constraint) const {
+  void read(const YAML::Node& node, const std::string& path, T& field,
+            const Constraint& constraint) const {
     if constexpr (std::is_same_v<T, YAML::Node>) {
       field = node;
     } else if constexpr (detail::is_scalar_field<T>) {
       detail::read_scalar(source_, node, path, field);
       if constexpr (std::is_same_v<T, std::string>) {
-        if (!constraint.choices.empty()) detail::check_constraint(source_, node, path, field, constraint);
+        if (!constraint.choices.empty())
+          detail::check_constraint(source_, node, path, field, constraint);
       } else {
-        if (constraint.number) detail::check_constraint(source_, node, path, static_cast<double>(field), constraint);
+        if (constraint.number)
+          detail::check_constraint(source_, node, path, static_cast<double>(field), constraint);
       }
     } else if constexpr (detail::is_optional<T>::value) {
       field.emplace();
@@ -142,7 +153,8 @@ class FieldReader {
 
 /// Reads `options` from `node`; keys absent keep their defaults.
 template <typename T>
-void read_fields(const FieldSource& source, const YAML::Node& node, T& options, const std::string& path = "") {
+void read_fields(const FieldSource& source, const YAML::Node& node, T& options,
+                 const std::string& path = "") {
   FieldReader reader(source, node, path);
   visit_fields(reader, options);
   reader.finish();
@@ -159,8 +171,7 @@ class FieldWriter {
     if (child.IsDefined() && !child.IsNull()) node[key] = child;
   }
 
-  template <typename T>
-  static YAML::Node write(T& field) {
+  template <typename T> static YAML::Node write(T& field) {
     if constexpr (std::is_same_v<T, YAML::Node>) {
       return field;
     } else if constexpr (detail::is_scalar_field<T>) {
@@ -185,10 +196,10 @@ class FieldWriter {
 
 /// One documented field.
 struct FieldDoc {
-  std::string path;      ///< "optim.lr"
-  std::string value;     ///< its default, as YAML; "" where it has none
+  std::string path;   ///< "optim.lr"
+  std::string value;  ///< its default, as YAML; "" where it has none
   std::string help;
-  std::string must_be;   ///< the constraint in words, or ""
+  std::string must_be;  ///< the constraint in words, or ""
 };
 
 /// Lists a struct's fields for `docs/recipe.md` and `--help`.
@@ -205,10 +216,12 @@ class FieldDocs {
       docs.push_back({path, "", help, constraint.what});
     } else if constexpr (detail::is_vector<T>::value) {
       docs.push_back({path, "[]", help, constraint.what});
-      if constexpr (!detail::is_scalar_field<typename T::value_type>) nested<typename T::value_type>(path + "[]");
+      if constexpr (!detail::is_scalar_field<typename T::value_type>)
+        nested<typename T::value_type>(path + "[]");
     } else if constexpr (detail::is_string_map<T>::value) {
       docs.push_back({path, "{}", help, constraint.what});
-      if constexpr (!detail::is_scalar_field<typename T::mapped_type>) nested<typename T::mapped_type>(path + ".NAME");
+      if constexpr (!detail::is_scalar_field<typename T::mapped_type>)
+        nested<typename T::mapped_type>(path + ".NAME");
     } else {
       docs.push_back({path, "", help, ""});
       nested(path, field);
@@ -216,8 +229,7 @@ class FieldDocs {
   }
 
  private:
-  template <typename T>
-  void nested(const std::string& path, T field = {}) {
+  template <typename T> void nested(const std::string& path, T field = {}) {
     FieldDocs inner;
     inner.path_ = path;
     visit_fields(inner, field);

@@ -22,21 +22,17 @@ Sink set_sink(Sink sink);
 void write(Level level, const std::string& message);
 
 /// For the person at the terminal: only the primary thread (rank 0) speaks.
-template <typename... Args>
-void info(fmt::format_string<Args...> format, Args&&... args) {
+template <typename... Args> void info(fmt::format_string<Args...> format, Args&&... args) {
   write(Level::kInfo, fmt::format(format, std::forward<Args>(args)...));
 }
 /// Something was skipped, repaired or is likely wrong; every rank speaks.
-template <typename... Args>
-void warn(fmt::format_string<Args...> format, Args&&... args) {
+template <typename... Args> void warn(fmt::format_string<Args...> format, Args&&... args) {
   write(Level::kWarn, fmt::format(format, std::forward<Args>(args)...));
 }
-template <typename... Args>
-void error(fmt::format_string<Args...> format, Args&&... args) {
+template <typename... Args> void error(fmt::format_string<Args...> format, Args&&... args) {
   write(Level::kError, fmt::format(format, std::forward<Args>(args)...));
 }
-template <typename... Args>
-void debug(fmt::format_string<Args...> format, Args&&... args) {
+template <typename... Args> void debug(fmt::format_string<Args...> format, Args&&... args) {
   write(Level::kDebug, fmt::format(format, std::forward<Args>(args)...));
 }
 

@@ -16,7 +16,8 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
 std::string join(const std::vector<std::string>& items, std::string_view separator = ", ");
 
 /// "unknown <what> 'nam'; did you mean 'name'? (known: a, b)"
-std::string unknown_name_message(std::string_view what, std::string_view name, const std::vector<std::string>& known);
+std::string unknown_name_message(std::string_view what, std::string_view name,
+                                 const std::vector<std::string>& known);
 
 /// Whether `path` ("foundation.layers.3.attention") matches `pattern`, where * stands for any run of characters.
 bool matches_pattern(std::string_view path, std::string_view pattern);

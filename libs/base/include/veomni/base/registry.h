@@ -14,8 +14,7 @@
 namespace veomni {
 
 /// Makes a T from Args by name. An unknown name throws ConfigError that lists the known ones.
-template <typename T, typename... Args>
-class Registry {
+template <typename T, typename... Args> class Registry {
  public:
   using Factory = std::function<std::unique_ptr<T>(Args...)>;
 
@@ -23,7 +22,8 @@ class Registry {
   explicit Registry(std::string what) : what_(std::move(what)) {}
 
   void add(const std::string& name, Factory factory) {
-    VEOMNI_CHECK(factories_.emplace(name, std::move(factory)).second, what_, " '", name, "' is registered twice");
+    VEOMNI_CHECK(factories_.emplace(name, std::move(factory)).second, what_, " '", name,
+                 "' is registered twice");
   }
 
   bool has(const std::string& name) const { return factories_.count(name) > 0; }

@@ -10,7 +10,8 @@ namespace veomni {
 class Timer {
  public:
   double elapsed_ms() const {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
+        .count();
   }
   void restart() { start_ = std::chrono::steady_clock::now(); }
 

@@ -18,7 +18,7 @@ namespace veomni::checkpoint {
 struct TrainingState {
   nn::Module* model = nullptr;
   optim::Optimizer* optimizer = nullptr;
-  nlohmann::json extra;   ///< loader position, schedule, kernel choices: small, equal on all ranks
+  nlohmann::json extra;  ///< loader position, schedule, kernel choices: small, equal on all ranks
 };
 
 /// Writes `<root>/step_00000100/` as `<root>/step_00000100.tmp`, syncs it and renames it. Collective.

@@ -19,7 +19,7 @@ namespace veomni::checkpoint {
 struct HfPart {
   nn::Module* module = nullptr;
   io::RuleSet rules;
-  nlohmann::json config;   ///< config.json; its dtype is set to the weights'
+  nlohmann::json config;  ///< config.json; its dtype is set to the weights'
 };
 
 /// A parameter's full tensor, on every rank (parallel::full_master, parallel::full_gradient).
@@ -27,13 +27,15 @@ using GatherFull = std::function<torch::Tensor(const nn::Parameter&, Communicato
 
 /// Calls `take(file_tensor_name, tensor)` on rank 0 for every file tensor of the part, in the file's names and shapes,
 /// converted to `dtype`. Collective: ranks gather one parameter at a time.
-void for_each_file_tensor(const HfPart& part, torch::ScalarType dtype, const GatherFull& gather, Communicator& world,
-                          const std::function<void(const std::string&, const torch::Tensor&)>& take);
+void for_each_file_tensor(
+    const HfPart& part, torch::ScalarType dtype, const GatherFull& gather, Communicator& world,
+    const std::function<void(const std::string&, const torch::Tensor&)>& take);
 
 /// Writes config.json, model.safetensors (or shards of at most 5 GB) and copies of `extra_files` (tokenizer.json …).
 /// Collective. The directory appears whole: it is written beside and renamed.
 /// @throws veomni::Error on every rank if one cannot write
-void export_hf(const std::string& directory, const HfPart& part, torch::ScalarType dtype, const GatherFull& gather,
-               const std::vector<std::string>& extra_files, Communicator& world);
+void export_hf(const std::string& directory, const HfPart& part, torch::ScalarType dtype,
+               const GatherFull& gather, const std::vector<std::string>& extra_files,
+               Communicator& world);
 
 }  // namespace veomni::checkpoint

@@ -15,7 +15,9 @@ namespace veomni::generate {
 /// T new tokens of all live sequences  G kv heads  K head dim
 class KvCache final : public nn::AttentionCore {
  public:
-  nn::Pending exchange(torch::Tensor x_THK, Role, const nn::Sequence&) override { return {std::move(x_THK), nullptr}; }
+  nn::Pending exchange(torch::Tensor x_THK, Role, const nn::Sequence&) override {
+    return {std::move(x_THK), nullptr};
+  }
   torch::Tensor attend(nn::Pending q, nn::Pending k, nn::Pending v, const nn::Sequence& q_seq,
                        const nn::Sequence& k_seq, const nn::AttentionSpec& spec) override;
 
@@ -24,7 +26,7 @@ class KvCache final : public nn::AttentionCore {
 
  private:
   struct Entry {
-    torch::Tensor k, v;     // [capacity, G, K]
+    torch::Tensor k, v;  // [capacity, G, K]
     int64_t length = 0;
   };
   void append(Entry& entry, const torch::Tensor& k_nGK, const torch::Tensor& v_nGK);

@@ -16,10 +16,11 @@ struct SamplingOptions {
   int64_t seed = 0;
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, SamplingOptions& o) {
-  v("temperature", o.temperature, "0: always the likeliest token (greedy); 1: the model's own distribution", at_least(0));
-  v("top_p", o.top_p, "draw from the smallest set of likeliest tokens whose probability reaches this", between(0, 1));
+template <typename Visitor> void visit_fields(Visitor& v, SamplingOptions& o) {
+  v("temperature", o.temperature,
+    "0: always the likeliest token (greedy); 1: the model's own distribution", at_least(0));
+  v("top_p", o.top_p,
+    "draw from the smallest set of likeliest tokens whose probability reaches this", between(0, 1));
   v("top_k", o.top_k, "draw from this many likeliest tokens; 0: all", at_least(0));
   v("seed", o.seed, "seed of the draws", at_least(0));
 }

@@ -29,9 +29,11 @@ class Foundation : public nn::Module {
   virtual torch::Tensor lm_head(const torch::Tensor& hidden_RD) = 0;
   /// scale · sum of cross-entropies of labels_T [T] int64 (-100: not counted), 0-d in max(fp32, dtype); never holds
   /// [T, V].
-  virtual torch::Tensor lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T, double scale) = 0;
+  virtual torch::Tensor lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T,
+                                double scale) = 0;
   /// The cross-entropy of every position [T] without a graph (0 where the label is -100), for evaluation.
-  virtual torch::Tensor token_losses(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T) = 0;
+  virtual torch::Tensor token_losses(const torch::Tensor& hidden_TD,
+                                     const torch::Tensor& labels_T) = 0;
 
   /// The config.json it was built from, every key kept.
   virtual const nlohmann::json& config() const = 0;

@@ -14,13 +14,12 @@ namespace veomni::model {
 
 /// One part of a model in a recipe.
 struct PartOptions {
-  std::string path;          ///< a Hugging Face directory: config and weights
-  YAML::Node config;         ///< or a config.json's content, initialised at random
+  std::string path;   ///< a Hugging Face directory: config and weights
+  YAML::Node config;  ///< or a config.json's content, initialised at random
   std::string train = "all";
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, PartOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, PartOptions& o) {
   v("path", o.path, "Hugging Face directory with config.json and safetensors");
   v("config", o.config, "content of a config.json, for a model from scratch (instead of path)");
   v("train", o.train, "which of its parameters are trained", one_of({"none", "all"}));
@@ -30,15 +29,15 @@ struct ModelOptions {
   PartOptions foundation;
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, ModelOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, ModelOptions& o) {
   v("foundation", o.foundation, "the language model");
 }
 
 /// T packed tokens  R rows asked for  V vocabulary
 struct ModelInput {
-  torch::Tensor ids_T;      ///< int64
-  torch::Tensor labels_T;   ///< int64, already shifted: the target of each position, -100 where none; may be undefined
+  torch::Tensor ids_T;  ///< int64
+  torch::Tensor
+      labels_T;  ///< int64, already shifted: the target of each position, -100 where none; may be undefined
   nn::Sequence seq;
 };
 
@@ -63,7 +62,8 @@ class OmniModel final : public nn::Unit {
 };
 
 /// Builds the model a recipe asks for, on options.device (usually meta), names assigned, `train` applied.
-std::unique_ptr<OmniModel> build_model(const ModelOptions& options, const nn::ParamOptions& param_options);
+std::unique_ptr<OmniModel> build_model(const ModelOptions& options,
+                                       const nn::ParamOptions& param_options);
 
 /// Fills a materialised model: from the parts' directories, or initialised by (seed, name).
 void fill_weights(OmniModel& model, const ModelOptions& options, uint64_t seed);

@@ -39,16 +39,18 @@ class AttentionCore {
 
   /// q [T,H,K], k [U,G,K], v [U,G,Kv] -> [T,H,Kv]. q_seq != k_seq: cross-attention. A core that splits heads slices
   /// spec.sinks_H.
-  virtual torch::Tensor attend(Pending q, Pending k, Pending v, const Sequence& q_seq, const Sequence& k_seq,
-                               const AttentionSpec& spec) = 0;
+  virtual torch::Tensor attend(Pending q, Pending k, Pending v, const Sequence& q_seq,
+                               const Sequence& k_seq, const AttentionSpec& spec) = 0;
 };
 
 /// All tokens are here: no exchange, plain varlen attention.
 class LocalAttention final : public AttentionCore {
  public:
-  Pending exchange(torch::Tensor x_THK, Role, const Sequence&) override { return {std::move(x_THK), nullptr}; }
-  torch::Tensor attend(Pending q, Pending k, Pending v, const Sequence& q_seq, const Sequence& k_seq,
-                       const AttentionSpec& spec) override;
+  Pending exchange(torch::Tensor x_THK, Role, const Sequence&) override {
+    return {std::move(x_THK), nullptr};
+  }
+  torch::Tensor attend(Pending q, Pending k, Pending v, const Sequence& q_seq,
+                       const Sequence& k_seq, const AttentionSpec& spec) override;
 };
 
 /// Where an attention module keeps its core. One per attention module, so a KV cache is a core with per-layer state.

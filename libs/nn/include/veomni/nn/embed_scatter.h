@@ -13,7 +13,7 @@ namespace veomni::nn {
 
 /// P encoder rows on this rank  R rows whose tokens live on this rank
 struct Routes {
-  torch::Tensor tokens;   ///< [R] int64: this rank's token index of each delivered row, ascending
+  torch::Tensor tokens;  ///< [R] int64: this rank's token index of each delivered row, ascending
 };
 
 class EmbedScatter {

@@ -9,7 +9,8 @@ namespace veomni::nn {
 /// y = x Wᵀ (+ b).  x [..., in], weight [out, in], returns [..., out].
 class Linear : public Module {
  public:
-  Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions& options, uint32_t tags = kTagNone);
+  Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions& options,
+         uint32_t tags = kTagNone);
   torch::Tensor forward(const torch::Tensor& x) const;
   const Parameter& weight() const { return weight_; }
 

@@ -31,10 +31,13 @@ class Module {
 
   /// Calls visit(path, module) for this module and all below, parents first, in registration order. This one's path
   /// is `prefix`.
-  void visit(const std::function<void(const std::string& path, Module& module)>& visit, const std::string& prefix = "");
+  void visit(const std::function<void(const std::string& path, Module& module)>& visit,
+             const std::string& prefix = "");
 
   /// This module's own parameters, by their local names.
-  const std::vector<std::pair<std::string, Parameter>>& own_parameters() const { return parameters_; }
+  const std::vector<std::pair<std::string, Parameter>>& own_parameters() const {
+    return parameters_;
+  }
 
   /// Every parameter of the tree once (a tied weight under its first path), in registration order.
   std::vector<std::pair<std::string, Parameter>> named_parameters(const std::string& prefix = "");
@@ -52,8 +55,7 @@ class Module {
 void assign_names(Module& root, const std::string& prefix = "");
 
 /// All modules of type T in the tree, with paths, parents first.
-template <typename T>
-std::vector<std::pair<std::string, T*>> find_modules(Module& root) {
+template <typename T> std::vector<std::pair<std::string, T*>> find_modules(Module& root) {
   std::vector<std::pair<std::string, T*>> found;
   root.visit([&](const std::string& path, Module& module) {
     if (auto* typed = dynamic_cast<T*>(&module)) found.emplace_back(path, typed);

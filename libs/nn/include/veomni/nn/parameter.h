@@ -16,7 +16,7 @@ namespace veomni::nn {
 /// Where and in which dtype a layer allocates its parameters. Layers allocate with `empty` and never initialise.
 struct ParamOptions {
   torch::Device device = torch::kCPU;
-  torch::ScalarType dtype = torch::kFloat;   ///< compute dtype: what the model's ops read
+  torch::ScalarType dtype = torch::kFloat;  ///< compute dtype: what the model's ops read
 };
 
 /// Facts a model states about a parameter; a recipe's decisions refer to them.
@@ -49,7 +49,8 @@ struct Init {
 class Parameter {
  public:
   Parameter() = default;
-  Parameter(std::vector<int64_t> shape, const ParamOptions& options, Init init, uint32_t tags = kTagNone);
+  Parameter(std::vector<int64_t> shape, const ParamOptions& options, Init init,
+            uint32_t tags = kTagNone);
 
   bool defined() const { return state_ != nullptr; }
   const torch::Tensor& value() const { return state_->value; }

@@ -11,16 +11,16 @@ namespace veomni::nn {
 
 /// T tokens  E experts  A active experts a token  C routed rows  D width
 struct Routing {
-  torch::Tensor expert_TA;   ///< int64 expert ids
-  torch::Tensor weight_TA;   ///< combine weights, max(fp32, dtype)
+  torch::Tensor expert_TA;  ///< int64 expert ids
+  torch::Tensor weight_TA;  ///< combine weights, max(fp32, dtype)
 };
 
 /// Rows in expert order.
 struct Dispatched {
   torch::Tensor rows_CD;
-  torch::Tensor end_E;    ///< int32 on the device: rows of expert e are [end[e-1], end[e])
-  torch::Tensor load_E;   ///< tokens routed to each expert over all ranks, wide dtype, no gradient
-  std::shared_ptr<void> back;   ///< what combine() needs; belongs to the dispatcher
+  torch::Tensor end_E;   ///< int32 on the device: rows of expert e are [end[e-1], end[e])
+  torch::Tensor load_E;  ///< tokens routed to each expert over all ranks, wide dtype, no gradient
+  std::shared_ptr<void> back;  ///< what combine() needs; belongs to the dispatcher
 };
 
 class TokenDispatcher {
@@ -49,7 +49,9 @@ class LocalDispatcher final : public TokenDispatcher {
 /// Where a mixture-of-experts module keeps its dispatcher.
 class DispatchSlot final : public Module {
  public:
-  explicit DispatchSlot(int64_t num_experts) : num_experts_(num_experts) { set_dispatcher(nullptr); }
+  explicit DispatchSlot(int64_t num_experts) : num_experts_(num_experts) {
+    set_dispatcher(nullptr);
+  }
   TokenDispatcher& dispatcher() { return *dispatcher_; }
   int64_t num_experts() const { return num_experts_; }
   /// nullptr restores LocalDispatcher.

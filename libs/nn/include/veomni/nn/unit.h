@@ -41,7 +41,9 @@ class Unit : public Module {
 
   /// Attaches an interceptor. @throws veomni::Error if the stage is taken. nullptr detaches.
   void intercept(Stage stage, std::shared_ptr<Interceptor> interceptor);
-  Interceptor* interceptor(Stage stage) const { return interceptors_[static_cast<int>(stage)].get(); }
+  Interceptor* interceptor(Stage stage) const {
+    return interceptors_[static_cast<int>(stage)].get();
+  }
 
   /// Parameters that belong to this unit: its subtree without the subtrees of nested units; each once.
   std::vector<Parameter> unit_parameters();

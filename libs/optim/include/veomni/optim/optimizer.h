@@ -16,13 +16,12 @@ namespace veomni::optim {
 
 /// What one group of parameters overrides.
 struct GroupOptions {
-  std::string pattern;                   ///< module path with *, e.g. "foundation.layers.*"
-  std::optional<double> lr;              ///< peak learning rate of this group
+  std::string pattern;       ///< module path with *, e.g. "foundation.layers.*"
+  std::optional<double> lr;  ///< peak learning rate of this group
   std::optional<double> weight_decay;
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, GroupOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, GroupOptions& o) {
   v("pattern", o.pattern, "parameters whose path matches (* stands for any run of characters)");
   v("lr", o.lr, "peak learning rate of the group; the schedule multiplies it", at_least(0));
   v("weight_decay", o.weight_decay, "decoupled weight decay of the group", at_least(0));
@@ -34,7 +33,7 @@ struct OptimOptions {
   std::vector<double> betas = {0.9, 0.95};
   double eps = 1e-8;
   double weight_decay = 0.0;
-  bool decay_norms = false;              ///< weight decay on norm weights and biases too
+  bool decay_norms = false;  ///< weight decay on norm weights and biases too
   double momentum = 0.0;
   double clip = 1.0;
   std::string schedule = "cosine";
@@ -43,8 +42,7 @@ struct OptimOptions {
   std::vector<GroupOptions> groups;
 };
 
-template <typename Visitor>
-void visit_fields(Visitor& v, OptimOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, OptimOptions& o) {
   v("name", o.name, "update rule", one_of({"adamw", "sgd"}));
   v("lr", o.lr, "peak learning rate", at_least(0));
   v("betas", o.betas, "AdamW: decay of the first and second moment", between(0, 1));
@@ -53,7 +51,8 @@ void visit_fields(Visitor& v, OptimOptions& o) {
   v("decay_norms", o.decay_norms, "apply weight decay to norm weights and biases too");
   v("momentum", o.momentum, "SGD: momentum", between(0, 1));
   v("clip", o.clip, "largest global gradient norm; 0 turns clipping off", at_least(0));
-  v("schedule", o.schedule, "shape of the learning rate after warm-up", one_of({"constant", "linear", "cosine"}));
+  v("schedule", o.schedule, "shape of the learning rate after warm-up",
+    one_of({"constant", "linear", "cosine"}));
   v("warmup_steps", o.warmup_steps, "steps of linear warm-up from 0", at_least(0));
   v("min_lr_ratio", o.min_lr_ratio, "the schedule's floor as a share of the peak", between(0, 1));
   v("groups", o.groups, "overrides by parameter path; the last match wins");
@@ -62,9 +61,9 @@ void visit_fields(Visitor& v, OptimOptions& o) {
 /// One tensor to optimise. `compute` aliases `master` when the dtypes are equal.
 struct OptimParam {
   std::string name;
-  torch::Tensor master;    ///< contiguous, fp32 or fp64
-  torch::Tensor compute;   ///< contiguous, the same shape, the compute dtype
-  double lr = 0;           ///< peak learning rate
+  torch::Tensor master;   ///< contiguous, fp32 or fp64
+  torch::Tensor compute;  ///< contiguous, the same shape, the compute dtype
+  double lr = 0;          ///< peak learning rate
   double weight_decay = 0;
 };
 
@@ -79,7 +78,8 @@ class Optimizer {
   /// @param grads      one per parameter, in order; undefined means none; dtype of the master
   /// @param lr_factor  the schedule's value of this step
   /// @param grad_scale clipping's coefficient
-  virtual void step(const std::vector<torch::Tensor>& grads, double lr_factor, double grad_scale) = 0;
+  virtual void step(const std::vector<torch::Tensor>& grads, double lr_factor,
+                    double grad_scale) = 0;
 
   const std::vector<OptimParam>& params() const { return params_; }
   /// The state by kind ("exp_avg", "exp_avg_sq", "momentum"): one tensor a parameter, shaped as its master.
@@ -94,7 +94,8 @@ class Optimizer {
   int64_t steps_ = 0;
 };
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimOptions& options, std::vector<OptimParam> params);
+std::unique_ptr<Optimizer> make_optimizer(const OptimOptions& options,
+                                          std::vector<OptimParam> params);
 
 /// lr and weight decay of a parameter: the options, then the last matching group.
 /// @param is_norm_or_bias  excluded from weight decay unless decay_norms or a group says otherwise

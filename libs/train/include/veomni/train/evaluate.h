@@ -50,10 +50,11 @@ class Evaluator {
   const Recipe& recipe_;
   const data::Tokenizer& tokenizer_;
   Communicator& dp_;
-  std::vector<double> unigram_nll_;   // by token id; counted once, on first use
+  std::vector<double> unigram_nll_;  // by token id; counted once, on first use
 };
 
 /// `eval.json`: the metrics, then "samples": [{"prompt", "answer"}]. Two equal models give equal bytes.
-std::string evaluation_json(const std::map<std::string, double>& metrics, const std::vector<SampleAnswer>& answers);
+std::string evaluation_json(const std::map<std::string, double>& metrics,
+                            const std::vector<SampleAnswer>& answers);
 
 }  // namespace veomni::train

@@ -18,8 +18,7 @@ struct ForwardOptions {
   OpsOptions ops;
 };
 /// What `--section.key=value` may set.
-template <typename Visitor>
-void visit_fields(Visitor& v, ForwardOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, ForwardOptions& o) {
   v("mesh", o.mesh, "how the ranks are laid out");
   v("comm", o.comm, "how they talk");
   v("parallel", o.parallel, "how the model is spread over them");

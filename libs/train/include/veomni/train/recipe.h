@@ -20,10 +20,10 @@ struct MeshOptions {
   int64_t sp = 1;
   int64_t ep = 1;
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, MeshOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, MeshOptions& o) {
   v("dp_replicate", o.dp_replicate, "data-parallel replicas of the sharded model", at_least(1));
-  v("dp_shard", o.dp_shard, "ranks that share one copy of the model; 0: all that remain", at_least(0));
+  v("dp_shard", o.dp_shard, "ranks that share one copy of the model; 0: all that remain",
+    at_least(0));
   v("sp", o.sp, "ranks that share a sequence (Ulysses)", at_least(1));
   v("ep", o.ep, "ranks that share the experts; folds out of dp_shard x sp", at_least(1));
 }
@@ -32,18 +32,19 @@ struct CommOptions {
   std::string backend = "auto";
   double timeout_s = 600;
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, CommOptions& o) {
-  v("backend", o.backend, "how ranks talk; local: the ranks are threads of this process", one_of({"auto", "local"}));
-  v("timeout_s", o.timeout_s, "seconds after which a collective that has not completed ends the job", more_than(0));
+template <typename Visitor> void visit_fields(Visitor& v, CommOptions& o) {
+  v("backend", o.backend, "how ranks talk; local: the ranks are threads of this process",
+    one_of({"auto", "local"}));
+  v("timeout_s", o.timeout_s,
+    "seconds after which a collective that has not completed ends the job", more_than(0));
 }
 
 struct OpsOptions {
   std::string linear = "auto";
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, OpsOptions& o) {
-  v("linear", o.linear, "who multiplies matrices on the CPU", one_of({"auto", "onednn", "blas", "own"}));
+template <typename Visitor> void visit_fields(Visitor& v, OpsOptions& o) {
+  v("linear", o.linear, "who multiplies matrices on the CPU",
+    one_of({"auto", "onednn", "blas", "own"}));
 }
 
 struct TrainOptions {
@@ -54,14 +55,16 @@ struct TrainOptions {
   bool deterministic = true;
   int64_t log_every = 0;
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, TrainOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, TrainOptions& o) {
   v("steps", o.steps, "optimizer steps; 0 builds the model, evaluates and exports it", at_least(0));
-  v("micro_batch_tokens", o.micro_batch_tokens, "tokens a rank runs at once: samples are packed up to it", at_least(1));
+  v("micro_batch_tokens", o.micro_batch_tokens,
+    "tokens a rank runs at once: samples are packed up to it", at_least(1));
   v("accumulation", o.accumulation, "micro-batches a rank and step", at_least(1));
   v("seed", o.seed, "seed of initialisation, shuffling and every other draw", at_least(0));
-  v("deterministic", o.deterministic, "the same layout and thread count twice gives bit-equal losses");
-  v("log_every", o.log_every, "steps between lines of a log file; 0: a line every ten seconds", at_least(0));
+  v("deterministic", o.deterministic,
+    "the same layout and thread count twice gives bit-equal losses");
+  v("log_every", o.log_every, "steps between lines of a log file; 0: a line every ten seconds",
+    at_least(0));
 }
 
 struct EvalSourceOptions {
@@ -71,13 +74,14 @@ struct EvalSourceOptions {
   std::vector<std::string> metrics = {"loss"};
   int64_t max_records = 0;
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, EvalSourceOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, EvalSourceOptions& o) {
   v("name", o.name, "prefix of its metrics: NAME_loss, NAME_bits_per_byte");
   v("path", o.path, "records, as in data.sources");
-  v("format", o.format, "as in data.sources", one_of({"auto", "jsonl", "text_lines", "text_paragraphs"}));
+  v("format", o.format, "as in data.sources",
+    one_of({"auto", "jsonl", "text_lines", "text_paragraphs"}));
   v("metrics", o.metrics,
-    "loss (nats a token), perplexity, bits_per_byte, unigram_bits_per_byte (add-one, counted on data.sources)",
+    "loss (nats a token), perplexity, bits_per_byte, unigram_bits_per_byte (add-one, counted on "
+    "data.sources)",
     one_of({"loss", "perplexity", "bits_per_byte", "unigram_bits_per_byte"}));
   v("max_records", o.max_records, "stop after so many records; 0: all", at_least(0));
 }
@@ -88,8 +92,7 @@ struct EvalOptions {
   std::vector<std::string> samples;
   generate::GenerateOptions generate;
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, EvalOptions& o) {
+template <typename Visitor> void visit_fields(Visitor& v, EvalOptions& o) {
   v("every", o.every, "steps between evaluations; 0: only at the end", at_least(0));
   v("sources", o.sources, "held-out data");
   v("samples", o.samples, "questions that are answered at the end and shown in the report");
@@ -102,12 +105,13 @@ struct CheckpointOptions {
   std::string resume = "auto";
   std::string hf_dtype = "auto";
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, CheckpointOptions& o) {
-  v("every", o.every, "steps between checkpoints; 0: only the Hugging Face directory at the end", at_least(0));
+template <typename Visitor> void visit_fields(Visitor& v, CheckpointOptions& o) {
+  v("every", o.every, "steps between checkpoints; 0: only the Hugging Face directory at the end",
+    at_least(0));
   v("keep", o.keep, "newest checkpoints kept; 0: all", at_least(0));
-  v("resume", o.resume, "auto: go on from the newest complete checkpoint of `output`; never: refuse to touch one; "
-                        "or a step directory");
+  v("resume", o.resume,
+    "auto: go on from the newest complete checkpoint of `output`; never: refuse to touch one; "
+    "or a step directory");
   v("hf_dtype", o.hf_dtype, "dtype of <output>/hf; auto: the compute dtype",
     one_of({"auto", "float32", "bfloat16", "float64"}));
 }
@@ -125,10 +129,9 @@ struct Recipe {
   CheckpointOptions checkpoint;
   std::string output = "out";
 
-  std::string file;   ///< where it came from, for messages; not a field
+  std::string file;  ///< where it came from, for messages; not a field
 };
-template <typename Visitor>
-void visit_fields(Visitor& v, Recipe& o) {
+template <typename Visitor> void visit_fields(Visitor& v, Recipe& o) {
   v("model", o.model, "what is trained");
   v("data", o.data, "what it is trained on");
   v("mesh", o.mesh, "how the ranks are laid out");

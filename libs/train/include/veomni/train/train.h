@@ -9,8 +9,8 @@
 namespace veomni::train {
 
 struct TrainFlags {
-  bool print_plan = false;   ///< show how the model is spread, and stop
-  bool check_data = false;   ///< read one pass of every source, report, and stop
+  bool print_plan = false;  ///< show how the model is spread, and stop
+  bool check_data = false;  ///< read one pass of every source, report, and stop
 };
 
 /// Runs the job and writes below recipe.output:

@@ -20,12 +20,12 @@ namespace veomni::train {
 
 /// What one step did.
 struct StepResult {
-  double loss = 0;              ///< mean over all counted tokens of the step, all ranks; 0 where none counted
-  double grad_norm = 0;         ///< global, before clipping
-  double lr = 0;                ///< base learning rate
-  int64_t tokens = 0;           ///< tokens run through the model, all ranks
-  int64_t loss_tokens = 0;      ///< of these, counted by the loss
-  double flops = 0;             ///< model FLOPs, forward and backward, all ranks; recompute not counted
+  double loss = 0;  ///< mean over all counted tokens of the step, all ranks; 0 where none counted
+  double grad_norm = 0;     ///< global, before clipping
+  double lr = 0;            ///< base learning rate
+  int64_t tokens = 0;       ///< tokens run through the model, all ranks
+  int64_t loss_tokens = 0;  ///< of these, counted by the loss
+  double flops = 0;         ///< model FLOPs, forward and backward, all ranks; recompute not counted
 };
 
 /// Builds model, optimizer and loader on this rank and steps them. Every rank of the mesh makes the same calls.
@@ -66,7 +66,7 @@ class Trainer {
   std::unique_ptr<model::OmniModel> model_;
   parallel::Parallelized parallel_;
   std::unique_ptr<optim::Optimizer> optimizer_;
-  std::vector<nn::Parameter> trained_;   // in the optimizer's order
+  std::vector<nn::Parameter> trained_;  // in the optimizer's order
   std::unique_ptr<data::Loader> loader_;
   int64_t steps_done_ = 0;
 };

@@ -15,6 +15,7 @@ namespace veomni::train {
 /// "auto": one rank. A mesh of more, or a launcher's environment (mpirun, srun, torchrun) that says this process is
 /// one of several, is refused: eight processes must not train eight models.
 /// @throws ConfigError before any rank starts; what the first failing rank threw
-void run_world(const MeshOptions& mesh, const CommOptions& comm, const std::function<void(DeviceMesh& mesh)>& body);
+void run_world(const MeshOptions& mesh, const CommOptions& comm,
+               const std::function<void(DeviceMesh& mesh)>& body);
 
 }  // namespace veomni::train
