@@ -40,6 +40,22 @@ template <typename Update> void dispatch(const OptimParam& param, Update update)
   });
 }
 
+// Runs a rule on every parameter that has a gradient, with the rates of its group in the rule's scalars.
+template <typename Scalars, typename Update>
+void update_each(const std::vector<OptimParam>& params, const std::vector<torch::Tensor>& grads,
+                 double lr_factor, Scalars& s, Update update) {
+  for (size_t i = 0; i < params.size(); ++i) {
+    if (!grads[i].defined()) continue;
+    const auto grad = grads[i].contiguous();
+    check_param(params[i], grad);
+    s.lr = params[i].lr * lr_factor;
+    s.weight_decay = params[i].weight_decay;
+    dispatch(params[i], [&](auto zero, int64_t begin, int64_t end) {
+      update(i, params[i], grad, zero, begin, end);
+    });
+  }
+}
+
 class AdamW final : public Optimizer {
  public:
   AdamW(const OptimOptions& options, std::vector<OptimParam> params)
@@ -59,19 +75,14 @@ class AdamW final : public Optimizer {
     s.grad_scale = grad_scale;
     s.correction1 = 1 - std::pow(s.beta1, steps_);
     s.root_correction2 = std::sqrt(1 - std::pow(s.beta2, steps_));
-    for (size_t i = 0; i < params_.size(); ++i) {
-      if (!grads[i].defined()) continue;
-      const OptimParam& param = params_[i];
-      const auto grad = grads[i].contiguous();
-      check_param(param, grad);
-      s.lr = param.lr * lr_factor;
-      s.weight_decay = param.weight_decay;
-      dispatch(param, [&](auto zero, int64_t begin, int64_t end) {
-        using T = decltype(zero);
-        kernels::adamw(param.master.data_ptr<T>(), grad.data_ptr<T>(), exp_avg_[i].data_ptr<T>(),
-                       exp_avg_sq_[i].data_ptr<T>(), bf16_copy(param), begin, end, s);
-      });
-    }
+    update_each(params_, grads, lr_factor, s,
+                [&](size_t i, const OptimParam& param, const torch::Tensor& grad, auto zero,
+                    int64_t begin, int64_t end) {
+                  using T = decltype(zero);
+                  kernels::adamw(param.master.data_ptr<T>(), grad.data_ptr<T>(),
+                                 exp_avg_[i].data_ptr<T>(), exp_avg_sq_[i].data_ptr<T>(),
+                                 bf16_copy(param), begin, end, s);
+                });
   }
 
   std::map<std::string, std::vector<torch::Tensor>> state() override {
@@ -97,20 +108,14 @@ class Sgd final : public Optimizer {
     s.grad_scale = grad_scale;
     s.first = steps_ == 0;
     ++steps_;
-    for (size_t i = 0; i < params_.size(); ++i) {
-      if (!grads[i].defined()) continue;
-      const OptimParam& param = params_[i];
-      const auto grad = grads[i].contiguous();
-      check_param(param, grad);
-      s.lr = param.lr * lr_factor;
-      s.weight_decay = param.weight_decay;
-      dispatch(param, [&](auto zero, int64_t begin, int64_t end) {
-        using T = decltype(zero);
-        kernels::sgd(param.master.data_ptr<T>(), grad.data_ptr<T>(),
-                     momentum_.empty() ? nullptr : momentum_[i].data_ptr<T>(), bf16_copy(param),
-                     begin, end, s);
-      });
-    }
+    update_each(params_, grads, lr_factor, s,
+                [&](size_t i, const OptimParam& param, const torch::Tensor& grad, auto zero,
+                    int64_t begin, int64_t end) {
+                  using T = decltype(zero);
+                  kernels::sgd(param.master.data_ptr<T>(), grad.data_ptr<T>(),
+                               momentum_.empty() ? nullptr : momentum_[i].data_ptr<T>(),
+                               bf16_copy(param), begin, end, s);
+                });
   }
 
   std::map<std::string, std::vector<torch::Tensor>> state() override {
