@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kNoTarget = -100;
 }
 
-Batch collate(const MicroBatch& micro_batch) {
+Batch collate(const MicroBatch& micro_batch, int /*position_axes*/) {
   const int64_t T = micro_batch.num_tokens();
   Batch batch;
   batch.input_ids_T = torch::empty({T}, torch::kInt64);

@@ -48,7 +48,8 @@ struct EvalStream::Impl {
 };
 
 EvalStream::EvalStream(const DataOptions& options, const LoaderPlan& plan,
-                       const Tokenizer& tokenizer, int64_t max_records)
+                       const Tokenizer& tokenizer, int64_t max_records,
+                       const MediaProcessors& /*processors*/)
     : impl_(std::make_unique<Impl>(options, plan, tokenizer, max_records)) {
   VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size,
                       "data-parallel rank ", plan.dp_rank, " of ", plan.dp_size, " does not exist");

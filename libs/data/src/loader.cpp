@@ -123,7 +123,8 @@ struct Loader::Impl {
   bool stopping = false;
 };
 
-Loader::Loader(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer)
+Loader::Loader(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
+               const MediaProcessors& /*processors*/)
     : impl_(std::make_unique<Impl>(options, plan, tokenizer)) {}
 
 Loader::~Loader() { impl_->stop(); }

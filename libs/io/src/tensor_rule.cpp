@@ -195,7 +195,42 @@ std::vector<ParamParts> RuleSet::resolve_all(const std::vector<ParamShape>& para
   return resolved;
 }
 
+namespace {
+
+std::string renamed(const std::string& name, const std::vector<Lead>& leads) {
+  const Lead* best = nullptr;
+  for (const Lead& lead : leads) {
+    if (name.starts_with(lead.own) && (!best || lead.own.size() > best->own.size())) best = &lead;
+  }
+  VEOMNI_CHECK(best, "no lead says how ", in_quotes(name), " is called in a whole model's files");
+  return best->whole + name.substr(best->own.size());
+}
+
+}  // namespace
+
+RuleSet RuleSet::under(const std::vector<Lead>& leads) const {
+  RuleSet moved = *this;
+  for (TensorRule& rule : moved.rules_) {
+    for (std::string& file : rule.files) file = renamed(file, leads);
+  }
+  for (std::string& pattern : moved.ignored_) {
+    // A pattern that no lead fits (it may begin with *) is kept as it is.
+    const bool fits = std::any_of(leads.begin(), leads.end(), [&](const Lead& lead) {
+      return pattern.starts_with(lead.own);
+    });
+    if (fits) pattern = renamed(pattern, leads);
+  }
+  moved.only_under_.clear();
+  for (const Lead& lead : leads) moved.only_under_.push_back(lead.whole);
+  return moved;
+}
+
 bool RuleSet::ignores(std::string_view file_tensor) const {
+  const bool ours = only_under_.empty() ||
+                    std::any_of(only_under_.begin(), only_under_.end(), [&](const std::string& lead) {
+                      return file_tensor.starts_with(lead);
+                    });
+  if (!ours) return true;
   return std::any_of(ignored_.begin(), ignored_.end(), [&](const std::string& pattern) {
     return matches_pattern(file_tensor, pattern);
   });

@@ -13,9 +13,19 @@
 
 namespace veomni::data {
 
+/// A picture or clip in a message.
+struct MediaPart {
+  std::string modality;  ///< "image", "audio"
+  /// A file's path (relative ones to the record's file) or a data: URI.
+  std::string location;
+  size_t at = 0;  ///< stands before this byte of the message's content
+  bool operator==(const MediaPart&) const = default;
+};
+
 struct Message {
   std::string role;  ///< system, user, assistant; others are rendered like user
   std::string content;
+  std::vector<MediaPart> media = {};  ///< in order; an assistant's are targets
   bool operator==(const Message&) const = default;
 };
 

@@ -5,17 +5,28 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "veomni/data/sample.h"
 
 namespace veomni::data {
 
+/// The media of a micro-batch that belong to one encoder or decoder.
+struct MediaBatch {
+  torch::Tensor features_PF;        ///< float, rows of all items one after another
+  std::vector<media::Grid> grids;   ///< an item each
+  torch::Tensor tokens_R;           ///< [R] int64, ascending: the rows of the packed sequence that stand for them
+};
+
 /// One packed row of T tokens, N samples after one another. All tensors are on the CPU.
 struct Batch {
   torch::Tensor input_ids_T;  ///< int64
   torch::Tensor labels_T;  ///< int64, shifted: the target of position t, -100 where there is none
-  torch::Tensor position_ids_T;     ///< int64, from 0 in every sample
+  torch::Tensor position_ids_T;     ///< int64, from 0 in every sample; [3, T] for M-RoPE
+  std::map<std::string, MediaBatch> inputs;   ///< by modality; a modality without items is left out
+  std::map<std::string, MediaBatch> targets;  ///< likewise
   std::vector<int32_t> cu_seqlens;  ///< N + 1 entries, 0 first, T last
   int32_t max_seqlen = 0;
   int64_t num_loss_tokens = 0;                  ///< labels that are not -100
@@ -27,6 +38,7 @@ struct Batch {
 };
 
 /// The last token of a sample has no target. An empty micro-batch is legal: T = 0, cu_seqlens = {0}.
-Batch collate(const MicroBatch& micro_batch);
+/// @param position_axes  1, or 3 for M-RoPE
+Batch collate(const MicroBatch& micro_batch, int position_axes = 1);
 
 }  // namespace veomni::data

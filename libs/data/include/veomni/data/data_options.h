@@ -15,6 +15,8 @@ struct SourceOptions {
   std::string path;
   double weight = 1.0;
   std::string format = "auto";
+  std::string loss = "text";
+  double drop_condition = 0;
 };
 
 template <typename Visitor> void visit_fields(Visitor& v, SourceOptions& o) {
@@ -24,6 +26,12 @@ template <typename Visitor> void visit_fields(Visitor& v, SourceOptions& o) {
     at_least(0.0));
   v("format", o.format, "how its files are read; auto goes by the file's name",
     one_of({"auto", "jsonl", "text_lines", "text_paragraphs"}));
+  v("loss", o.loss,
+    "the loss its text targets count in; losses are averaged each by itself and added with "
+    "train.loss_weights");
+  v("drop_condition", o.drop_condition,
+    "share of its records whose user text is left out, so that generation can use guidance",
+    between(0, 1));
 }
 
 struct DataOptions {

@@ -20,7 +20,7 @@ class EvalStream {
   /// @param max_records  stop after so many records of each source; 0: all
   /// @throws ConfigError as Loader.
   EvalStream(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
-             int64_t max_records = 0);
+             int64_t max_records = 0, const MediaProcessors& processors = {});
   ~EvalStream();
 
   /// This rank's next micro-batch, possibly empty; none at the end, on all ranks at the same call.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "veomni/data/data_options.h"
+#include "veomni/data/media_processors.h"
 #include "veomni/data/sample.h"
 #include "veomni/data/tokenizer.h"
 
@@ -52,7 +53,8 @@ class Loader {
  public:
   /// @param options  `sources` may not be empty, weights sum to more than 0, names are distinct
   /// @throws ConfigError naming the source or key.
-  Loader(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer);
+  Loader(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
+         const MediaProcessors& processors = {});
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;

@@ -3,7 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
+
+#include "veomni/media/features.h"
 
 namespace veomni::data {
 
@@ -13,6 +17,14 @@ struct SampleRef {
   int64_t record = 0;  ///< index into the source
   int32_t chunk = 0;   ///< which part of a text that was split
   bool operator==(const SampleRef&) const = default;
+};
+
+/// A picture or clip of a sample: `features->tokens` tokens from `begin` on stand for it.
+struct MediaItem {
+  std::string modality;  ///< "image", "audio"
+  bool target = false;   ///< to be predicted by a decoder; else read by an encoder
+  int64_t begin = 0;     ///< the first of its tokens in the sample
+  std::shared_ptr<const media::Features> features;
 };
 
 /// One sequence of tokens.
@@ -26,6 +38,8 @@ struct Sample {
   SampleRef ref;
   /// Bytes of the tokens that are targets, special tokens counting 0: what bits per byte divides by.
   int64_t target_bytes = 0;
+  /// In the order of their tokens. Their tokens' ids are placeholders and never text targets.
+  std::vector<MediaItem> media;
 
   int64_t size() const { return static_cast<int64_t>(ids.size()); }
 };

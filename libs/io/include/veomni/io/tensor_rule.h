@@ -78,6 +78,11 @@ struct ParamParts {
   std::vector<FilePart> parts;
 };
 
+/// How the start of a file tensor's name in a part's own directory reads in a whole model's.
+struct Lead {
+  std::string own, whole;
+};
+
 /// A checked table of rules.
 class RuleSet {
  public:
@@ -94,9 +99,16 @@ class RuleSet {
 
   bool ignores(std::string_view file_tensor) const;
 
+  /// The same rules for a part inside a whole model's files: the start of every file name is replaced by the longest
+  /// lead that fits ({"model.", "model.language_model."}; {"", "visual."} fits all). Every tensor that begins with none
+  /// of the new leads is ignored: it belongs to another part.
+  /// @throws Error naming a file tensor that no lead fits
+  RuleSet under(const std::vector<Lead>& leads) const;
+
  private:
   std::vector<TensorRule> rules_;
   std::vector<std::string> ignored_;
+  std::vector<std::string> only_under_;  // empty: everything
 };
 
 /// Every part is in the index with the shape the rule gives it, and no tensor of the index is left over.

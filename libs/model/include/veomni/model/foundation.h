@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "veomni/io/tensor_rule.h"
+#include "veomni/model/losses.h"
 #include "veomni/nn/module.h"
 #include "veomni/nn/sequence.h"
 
@@ -27,10 +28,9 @@ class Foundation : public nn::Module {
   virtual torch::Tensor forward(const torch::Tensor& x_TD, const nn::Sequence& seq) = 0;
   /// [R, D] -> logits [R, V].
   virtual torch::Tensor lm_head(const torch::Tensor& hidden_RD) = 0;
-  /// scale · sum of cross-entropies of labels_T [T] int64 (-100: not counted), 0-d in max(fp32, dtype); never holds
-  /// [T, V].
-  virtual torch::Tensor lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T,
-                                double scale) = 0;
+  /// Σ weights[t] · cross-entropy of labels[t] (int64, -100: not counted); never holds [T, V].
+  virtual TokenLoss lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T,
+                            const torch::Tensor& weights_T) = 0;
   /// The cross-entropy of every position [T] without a graph (0 where the label is -100), for evaluation.
   virtual torch::Tensor token_losses(const torch::Tensor& hidden_TD,
                                      const torch::Tensor& labels_T) = 0;
@@ -39,6 +39,8 @@ class Foundation : public nn::Module {
   virtual const nlohmann::json& config() const = 0;
   virtual int64_t hidden_size() const = 0;
   virtual int64_t vocab_size() const = 0;
+  /// Rows of SequenceInfo::position_ids: 1, or 3 for M-RoPE (time, height, width).
+  virtual int64_t position_axes() const { return 1; }
 
   /// File tensors <-> parameters, both directions; paths relative to this module.
   virtual io::RuleSet rules() const = 0;

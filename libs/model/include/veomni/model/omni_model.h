@@ -5,67 +5,130 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "veomni/base/fields.h"
+#include "veomni/model/decoder.h"
+#include "veomni/model/encoder.h"
 #include "veomni/model/foundation.h"
+#include "veomni/nn/embed_scatter.h"
+#include "veomni/nn/layers.h"
 #include "veomni/nn/unit.h"
 
 namespace veomni::model {
 
-/// One part of a model in a recipe.
-struct PartOptions {
-  std::string path;   ///< a Hugging Face directory: config and weights
-  YAML::Node config;  ///< or a config.json's content, initialised at random
-  std::string train = "all";
+/// All items of one modality in a packed row.
+struct MediaInput {
+  torch::Tensor features_PF;  ///< any floating dtype; undefined: no items
+  std::vector<Grid> grids;    ///< an item each
+  nn::Routes routes;          ///< tokens_R: the rows of the sequence that stand for them
+  torch::Tensor weights_R;    ///< targets: what each code's loss is multiplied with
 };
 
-template <typename Visitor> void visit_fields(Visitor& v, PartOptions& o) {
-  v("path", o.path, "Hugging Face directory with config.json and safetensors");
-  v("config", o.config, "content of a config.json, for a model from scratch (instead of path)");
-  v("train", o.train, "which of its parameters are trained", one_of({"none", "all"}));
-}
-
-struct ModelOptions {
-  PartOptions foundation;
+/// Codes already drawn, to be embedded at their tokens (generation).
+struct CodeInput {
+  torch::Tensor codes_R;
+  torch::Tensor tokens_R;
 };
 
-template <typename Visitor> void visit_fields(Visitor& v, ModelOptions& o) {
-  v("foundation", o.foundation, "the language model");
-}
-
-/// T packed tokens  R rows asked for  V vocabulary
+/// T packed tokens  R rows asked for  V vocabulary  C codes
 struct ModelInput {
-  torch::Tensor ids_T;  ///< int64
-  torch::Tensor
-      labels_T;  ///< int64, already shifted: the target of each position, -100 where none; may be undefined
+  torch::Tensor ids_T;     ///< int64; what stands at media tokens is not read
+  torch::Tensor labels_T;  ///< int64, already shifted: the target of each position, -100 where none; may be undefined
+  torch::Tensor weights_T;  ///< what each position's loss is multiplied with, on the CPU
   nn::Sequence seq;
+  std::map<std::string, MediaInput> inputs;   ///< for encoders, by modality
+  std::map<std::string, MediaInput> targets;  ///< for decoders; the token before an item's first is never media's
+  std::map<std::string, CodeInput> codes;
+  /// Every encoder and decoder runs, whether it has items or not, because other ranks' may. A caller whose ranks all
+  /// have the same input may leave the absent ones out.
+  bool skip_absent = false;
 };
 
-/// Scalars by loss name ("text"); each is already divided by the step's global count, so ranks and micro-batches SUM.
-using Losses = std::map<std::string, torch::Tensor>;
+struct Losses {
+  torch::Tensor total;                       ///< 0-d: the sum of all that follow
+  TokenLoss text;                            ///< token_T [T]
+  std::map<std::string, TokenLoss> targets;  ///< by modality, token_T [R]
+};
+
+/// What the next tokens are drawn from.
+struct NextLogits {
+  torch::Tensor text_RV;
+  std::map<std::string, torch::Tensor> codes_RC;
+};
+
+/// Linear, GELU, Linear: joins parts of different widths.
+class Projector : public nn::Module {
+ public:
+  Projector(int64_t in, int64_t out, const nn::ParamOptions& options);
+  torch::Tensor forward(const torch::Tensor& x_RD) const;
+
+ private:
+  nn::Linear fc1_, fc2_;
+};
 
 class OmniModel final : public nn::Unit {
  public:
-  explicit OmniModel(std::unique_ptr<Foundation> foundation);
+  struct Parts {
+    std::unique_ptr<Foundation> foundation;  ///< may be null
+    std::map<std::string, std::unique_ptr<Encoder>> encoders;
+    std::map<std::string, std::unique_ptr<Decoder>> decoders;
+  };
+  /// Adds projectors where a part's width is not the foundation's.
+  OmniModel(Parts parts, const nn::ParamOptions& options);
 
-  Foundation& foundation() { return *foundation_; }
+  bool has_foundation() const { return parts_.foundation != nullptr; }
+  Foundation& foundation();
+  const std::map<std::string, std::unique_ptr<Encoder>>& encoders() const {
+    return parts_.encoders;
+  }
+  const std::map<std::string, std::unique_ptr<Decoder>>& decoders() const {
+    return parts_.decoders;
+  }
+  /// By path below this model: "projectors.encoders.image".
+  const std::map<std::string, std::unique_ptr<Projector>>& projectors() const {
+    return projectors_;
+  }
+  Encoder& encoder(const std::string& modality);
+  Decoder& decoder(const std::string& modality);
 
-  /// One forward of the whole model. scale of "text": 1 / counted tokens of the step.
-  Losses losses(const ModelInput& input, const std::map<std::string, double>& scale);
+  /// One forward of the whole model: text and media targets.
+  Losses losses(const ModelInput& input);
   /// Logits [R, V] of the rows in `rows_R` (int64), or of all T where it is undefined.
   torch::Tensor logits(const ModelInput& input, const torch::Tensor& rows_R = {});
+  /// The same, with logits over codes of other rows. A row tensor of no elements costs nothing.
+  NextLogits next(const ModelInput& input, const torch::Tensor& text_rows_R,
+                  const std::map<std::string, torch::Tensor>& code_rows_R);
   /// Cross-entropy of every position [T], no graph.
   torch::Tensor token_losses(const ModelInput& input);
 
+  // Parts by themselves.
+  /// An encoder's token embeddings before any projector [R, D'].
+  torch::Tensor encode(const std::string& modality, const MediaInput& input);
+  /// A decoder's codes [R], no graph.
+  torch::Tensor codes(const std::string& modality, const MediaInput& input);
+  /// What a decoder's tokenizer makes of its own codes [P, F], straight-through.
+  torch::Tensor reconstruct(const std::string& modality, const MediaInput& input);
+  std::map<std::string, torch::Tensor> tokenizer_losses(const std::string& modality,
+                                                        const MediaInput& input, double scale);
+  /// Codes [R] -> media values [P, F], no graph.
+  torch::Tensor lm_generate(const std::string& modality, const torch::Tensor& codes_R,
+                            const std::vector<Grid>& grids);
+
  private:
-  std::unique_ptr<Foundation> foundation_;
+  struct Embedded {
+    torch::Tensor x_TD;
+    std::map<std::string, torch::Tensor> target_codes;
+  };
+  Embedded embed(const ModelInput& input);
+  torch::Tensor hidden(const ModelInput& input);
+  torch::Tensor features_of(const MediaInput& input, int64_t width) const;
+  torch::Tensor project(const std::string& name, torch::Tensor x_RD) const;
+  torch::Tensor code_logits(const std::string& modality, const torch::Tensor& hidden_RD);
+
+  Parts parts_;
+  std::map<std::string, std::unique_ptr<Projector>> projectors_;
+  nn::ScatterSlot scatter_;
+  nn::ParamOptions options_;
 };
-
-/// Builds the model a recipe asks for, on options.device (usually meta), names assigned, `train` applied.
-std::unique_ptr<OmniModel> build_model(const ModelOptions& options,
-                                       const nn::ParamOptions& param_options);
-
-/// Fills a materialised model: from the parts' directories, or initialised by (seed, name).
-void fill_weights(OmniModel& model, const ModelOptions& options, uint64_t seed);
 
 }  // namespace veomni::model
