@@ -215,9 +215,8 @@ RuleSet RuleSet::under(const std::vector<Lead>& leads) const {
   }
   for (std::string& pattern : moved.ignored_) {
     // A pattern that no lead fits (it may begin with *) is kept as it is.
-    const bool fits = std::any_of(leads.begin(), leads.end(), [&](const Lead& lead) {
-      return pattern.starts_with(lead.own);
-    });
+    const bool fits = std::any_of(leads.begin(), leads.end(),
+                                  [&](const Lead& lead) { return pattern.starts_with(lead.own); });
     if (fits) pattern = renamed(pattern, leads);
   }
   moved.only_under_.clear();
@@ -226,10 +225,10 @@ RuleSet RuleSet::under(const std::vector<Lead>& leads) const {
 }
 
 bool RuleSet::ignores(std::string_view file_tensor) const {
-  const bool ours = only_under_.empty() ||
-                    std::any_of(only_under_.begin(), only_under_.end(), [&](const std::string& lead) {
-                      return file_tensor.starts_with(lead);
-                    });
+  const bool ours = only_under_.empty() || std::any_of(only_under_.begin(), only_under_.end(),
+                                                       [&](const std::string& lead) {
+                                                         return file_tensor.starts_with(lead);
+                                                       });
   if (!ours) return true;
   return std::any_of(ignored_.begin(), ignored_.end(), [&](const std::string& pattern) {
     return matches_pattern(file_tensor, pattern);

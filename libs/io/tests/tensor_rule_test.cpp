@@ -93,6 +93,32 @@ TEST(RuleSet, OneFileTensorFeedsOneParameter) {
               HasSubstr("'w' feeds both a and b"));
 }
 
+TEST(RuleSet, APartOfAWholeModelIsRenamedAndTheRestIgnored) {
+  const TensorRule head = {.param = "lm_head.weight", .files = {"lm_head.weight"}};
+  const RuleSet own({kEmbedding, kGateUp, head}, {"model.layers.*.inv_freq", "*.running"});
+  const RuleSet whole = own.under({{"model.", "model.language_model."}, {"lm_head.", "lm_head."}});
+  EXPECT_THAT(whole.resolve({"layers.3.mlp.gate_up", {6, 4}}).parts,
+              ElementsAre(FilePart{"model.language_model.layers.3.gate.weight", {3, 4}, 0},
+                          FilePart{"model.language_model.layers.3.up.weight", {3, 4}, 12}));
+  EXPECT_EQ(whole.resolve({"lm_head.weight", {8, 4}}).parts[0].tensor, "lm_head.weight");
+  EXPECT_TRUE(whole.ignores("model.visual.patch_embed.weight"));
+  EXPECT_TRUE(whole.ignores("model.language_model.layers.0.inv_freq"));
+  EXPECT_TRUE(whole.ignores("model.language_model.norm.running"));
+  EXPECT_FALSE(whole.ignores("model.language_model.layers.0.gate.weight"));
+  EXPECT_FALSE(whole.ignores("lm_head.bias"));
+  EXPECT_FALSE(own.ignores("model.visual.patch_embed.weight"));
+}
+
+TEST(RuleSet, TheLongestLeadNamesATensor) {
+  const RuleSet own({kEmbedding, {.param = "bias", .files = {"bias"}}}, {"old"});
+  const RuleSet all = own.under({{"", "tower."}, {"model.embed", "table.embed"}});
+  EXPECT_EQ(all.resolve({"embedding.weight", {8, 4}}).parts[0].tensor, "table.embed_tokens.weight");
+  EXPECT_EQ(all.resolve({"bias", {4}}).parts[0].tensor, "tower.bias");
+  EXPECT_TRUE(all.ignores("tower.old"));
+  EXPECT_FALSE(all.ignores("tower.new"));
+  EXPECT_THAT(message_of([&] { own.under({{"model.", "language."}}); }), HasSubstr("'bias'"));
+}
+
 TEST(RuleSet, MalformedRulesAreRefusedAtRegistration) {
   const auto complaint = [](TensorRule rule) {
     return message_of([&] { RuleSet(std::vector<TensorRule>{rule}); });
@@ -199,6 +225,19 @@ TEST(CheckComplete, NamesLeftoversOfBothSides) {
   const RuleSet tied({kEmbedding, kGateUp}, {"*.inv_freq", "lm_head.weight"});
   index.add("model.layers.0.up.weight", {"w", DType::F32, {3, 4}, 400, 48});
   EXPECT_NO_THROW(check_complete(params, index, tied));
+}
+
+TEST(CheckComplete, APartAnswersForAllThatBeginsLikeIt) {
+  const RuleSet rules = RuleSet(std::vector<TensorRule>{{.param = "bias", .files = {"bias"}}})
+                            .under({{"", "visual."}});
+  SafetensorsIndex index;
+  index.add("visual.bias", {"w", DType::F32, {2}, 0, 8});
+  index.add("model.norm.weight", {"w", DType::F32, {2}, 8, 8});
+  const auto params = rules.resolve_all({{"bias", {2}}});
+  EXPECT_NO_THROW(check_complete(params, index, rules));
+  index.add("visual.more", {"w", DType::F32, {2}, 16, 8});
+  EXPECT_THAT(message_of([&] { check_complete(params, index, rules); }),
+              HasSubstr("no rule takes: 'visual.more' [2]"));
 }
 
 TEST(CheckComplete, ManyLeftoversStayReadable) {
