@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -46,6 +47,12 @@ data::TextIterator texts_of(const TrainTokenizerFlags& flags) {
   };
 }
 
+const std::string& named_or(const std::vector<std::string>& tokens, const char* name,
+                            const std::string& otherwise) {
+  const auto found = std::find(tokens.begin(), tokens.end(), name);
+  return found == tokens.end() ? otherwise : *found;
+}
+
 void train_tokenizer(const TrainTokenizerFlags& flags) {
   const auto spec = data::train_bpe(texts_of(flags), flags.options);
   std::filesystem::create_directories(flags.out);
@@ -54,8 +61,8 @@ void train_tokenizer(const TrainTokenizerFlags& flags) {
   nlohmann::json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                            {"clean_up_tokenization_spaces", false}};
   if (!special.empty()) {
-    config["pad_token"] = special.front();
-    config["eos_token"] = special.back();
+    config["pad_token"] = named_or(special, "<|endoftext|>", special.front());
+    config["eos_token"] = named_or(special, "<|im_end|>", special.back());
   }
   io::write_file(flags.out + "/tokenizer_config.json", config.dump(2) + "\n");
   fmt::print("{}/tokenizer.json: {} entries ({} merges, {} special tokens)\n", flags.out,
@@ -78,8 +85,12 @@ void add_data(CLI::App& app) {
   trainer->add_option("--style", flags->options.style, "how text is split before merging")
       ->check(CLI::IsMember({"qwen2", "gpt2"}))
       ->capture_default_str();
-  trainer->add_option("--special-tokens", flags->options.special_tokens, "added after the merges")
-      ->capture_default_str();
+  trainer
+      ->add_option(
+          "--special,--special-tokens", flags->options.special_tokens,
+          "all special tokens, put after the merges; default: the chat template's and those "
+          "of media")
+      ->default_str("");
   trainer->add_option("--format", flags->format, "how the files are read")
       ->check(CLI::IsMember({"auto", "jsonl", "text_lines", "text_paragraphs"}))
       ->capture_default_str();

@@ -14,12 +14,22 @@
 #include "pre_tokenizer.h"
 #include "utf8.h"
 #include "veomni/base/error.h"
+#include "veomni/data/data_options.h"
 #include "word_cache.h"
 
 namespace veomni::data {
 
 const char* const kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+std::vector<std::string> default_special_tokens() {
+  std::vector<std::string> tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+  const MediaOptions media;
+  for (const MediaTokens* of : {&media.image, &media.audio}) {
+    for (const std::string& token : {of->begin, of->pad, of->end}) tokens.push_back(token);
+  }
+  return tokens;
+}
 
 namespace {
 // Everything but vocabulary and merges.

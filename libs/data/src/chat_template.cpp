@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/data/chat_template.h"
 
+#include <utility>
+
 #include "veomni/base/error.h"
 
 namespace veomni::data {
@@ -29,6 +31,73 @@ void append_encoded(const Tokenizer& tokenizer, std::span<const Piece> pieces, R
   }
 }
 
+void put(int32_t id, bool trained, Rendered& out) {
+  out.ids.push_back(id);
+  out.trained.push_back(trained);
+}
+
+void append_media(const MediaSpan& span, bool trained, Rendered& out) {
+  RenderedMedia media;
+  media.first = static_cast<int64_t>(out.ids.size());
+  if (span.begin) put(*span.begin, trained, out);
+  media.pads = static_cast<int64_t>(out.ids.size());
+  out.ids.resize(out.ids.size() + span.tokens, span.pad);
+  out.trained.resize(out.ids.size(), 0);
+  if (span.end) put(*span.end, trained, out);
+  media.last = static_cast<int64_t>(out.ids.size());
+  out.media.push_back(media);
+}
+
+// What is left of the spans that render() was given.
+class Spans {
+ public:
+  Spans(std::span<const Message> messages, std::span<const MediaSpan> spans) : left_(spans) {
+    size_t parts = 0;
+    for (const Message& message : messages) parts += message.media.size();
+    VEOMNI_CHECK(parts == spans.size(), "a conversation with ", parts, " media was given ",
+                 spans.size(), " token spans");
+  }
+  const MediaSpan& take() {
+    const MediaSpan& next = left_.front();
+    left_ = left_.subspan(1);
+    return next;
+  }
+
+ private:
+  std::span<const MediaSpan> left_;
+};
+
+// A message's content behind `header`, cut by its media.
+void append_content(const Tokenizer& tokenizer, const std::string& header, const Message& message,
+                    Spans& spans, Rendered& out) {
+  const bool trained = message.role == "assistant";
+  std::vector<Piece> pieces;
+  if (!header.empty()) pieces.push_back({header, false});
+  size_t done = 0;
+  for (const MediaPart& part : message.media) {
+    VEOMNI_CHECK(part.at >= done && part.at <= message.content.size(), part.modality,
+                 " stands at byte ", part.at, " of a content of ", message.content.size(),
+                 " bytes, behind one at ", done);
+    pieces.push_back({message.content.substr(done, part.at - done), trained});
+    append_encoded(tokenizer, pieces, out);
+    append_media(spans.take(), trained, out);
+    pieces.clear();
+    done = part.at;
+  }
+  pieces.push_back({message.content.substr(done), trained});
+  append_encoded(tokenizer, pieces, out);
+}
+
+std::string content_with_tags(const Message& message) {
+  std::string text;
+  size_t done = 0;
+  for (const MediaPart& part : message.media) {
+    text += message.content.substr(done, part.at - done) + "<" + part.modality + ">";
+    done = part.at;
+  }
+  return text + message.content.substr(done);
+}
+
 // A template given by what it puts before and after a message's content.
 class WrappingTemplate : public ChatTemplate {
  public:
@@ -37,7 +106,7 @@ class WrappingTemplate : public ChatTemplate {
   std::string text(std::span<const Message> messages, bool add_generation_prompt) const override {
     std::string text;
     for (const Message& message : messages) {
-      text += header(message.role) + message.content + end_of_turn() + after_turn();
+      text += header(message.role) + content_with_tags(message) + end_of_turn() + after_turn();
     }
     if (add_generation_prompt) text += header("assistant");
     return text;
@@ -59,13 +128,14 @@ class QwenTemplate : public WrappingTemplate {
         end_(required("<|im_end|>")) {}
 
   // Special tokens cut the text, so what lies between two of them is encoded on its own, header and content as one.
-  Rendered render(std::span<const Message> messages, bool add_generation_prompt) const override {
+  Rendered render(std::span<const Message> messages, bool add_generation_prompt,
+                  std::span<const MediaSpan> media) const override {
     Rendered out;
+    Spans spans(messages, media);
     for (const Message& message : messages) {
       const bool trained = message.role == "assistant";
       put(start_, false, out);
-      const Piece pieces[] = {{message.role + "\n", false}, {message.content, trained}};
-      append_encoded(tokenizer_, pieces, out);
+      append_content(tokenizer_, message.role + "\n", message, spans, out);
       put(end_, trained, out);
       const Piece newline[] = {{"\n", false}};
       append_encoded(tokenizer_, newline, out);
@@ -95,10 +165,6 @@ class QwenTemplate : public WrappingTemplate {
                         "use template 'plain' or another tokenizer");
     return *id;
   }
-  static void put(int32_t id, bool trained, Rendered& out) {
-    out.ids.push_back(id);
-    out.trained.push_back(trained);
-  }
   int32_t start_, end_;
 };
 
@@ -106,14 +172,14 @@ class PlainTemplate : public WrappingTemplate {
  public:
   using WrappingTemplate::WrappingTemplate;
 
-  Rendered render(std::span<const Message> messages,
-                  bool /*add_generation_prompt*/) const override {
+  Rendered render(std::span<const Message> messages, bool /*add_generation_prompt*/,
+                  std::span<const MediaSpan> media) const override {
     Rendered out;
+    Spans spans(messages, media);
     // Turns are encoded one by one, so that a prompt's ids are a prefix of the whole conversation's.
     for (const Message& message : messages) {
       const bool trained = message.role == "assistant";
-      const Piece content[] = {{message.content, trained}};
-      append_encoded(tokenizer_, content, out);
+      append_content(tokenizer_, "", message, spans, out);
       const Piece end[] = {{"\n", trained}};
       append_encoded(tokenizer_, end, out);
     }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "read_ahead.h"
 #include "source_set.h"
 #include "veomni/data/packing.h"
 
@@ -10,31 +11,42 @@ namespace veomni::data {
 
 struct EvalStream::Impl {
   Impl(const DataOptions& options, const LoaderPlan& plan_in, const Tokenizer& tokenizer,
-       int64_t max_records_in)
+       int64_t max_records_in, const MediaProcessors& processors)
       : plan(plan_in),
         max_records(max_records_in),
-        sources(options, plan.micro_batch_tokens, tokenizer),
+        sources(options, plan.micro_batch_tokens, tokenizer, processors, std::nullopt),
         packer(plan.micro_batch_tokens, 1),
-        counts(sources.no_counts()) {}
+        counts(sources.no_counts()),
+        ahead(sources, decode_threads(options, processors), [this] { return draw(); }) {}
 
   int64_t records_to_read(int of) const {
     return max_records > 0 ? std::min(max_records, sources.records(of)) : sources.records(of);
+  }
+
+  std::optional<SampleRef> draw() {
+    while (source < sources.size() && record == records_to_read(source)) {
+      ++source;
+      record = 0;
+    }
+    if (source == sources.size()) return std::nullopt;
+    return SampleRef{.source = source, .record = record++};
   }
 
   // The next micro-batch of all ranks together; none at the end.
   std::optional<MicroBatch> next_global() {
     while (true) {
       if (auto bin = packer.take()) return bin;
-      if (source == sources.size()) return std::nullopt;
-      if (record == records_to_read(source)) {
-        counts[source].epoch = 1;
-        record = 0;
-        if (++source == sources.size()) packer.flush();
+      if (ended) return std::nullopt;
+      std::optional<Drawn> drawn = ahead.next();
+      if (!drawn) {
+        ended = true;
+        packer.flush();
+        for (SourceCounts& count : counts) count.epoch = 1;
         continue;
       }
-      for (Sample& sample : sources.load(source, record, counts[source]))
+      SourceCounts& count = counts[drawn->ref.source];
+      for (Sample& sample : sources.take(std::move(drawn->outcome), count))
         packer.put(std::move(sample));
-      ++record;
     }
   }
 
@@ -43,14 +55,17 @@ struct EvalStream::Impl {
   SourceSet sources;
   Packer packer;
   std::vector<SourceCounts> counts;
+  bool ended = false;
+  // The next record to draw.
   int source = 0;
   int64_t record = 0;
+  ReadAhead ahead;
 };
 
 EvalStream::EvalStream(const DataOptions& options, const LoaderPlan& plan,
                        const Tokenizer& tokenizer, int64_t max_records,
-                       const MediaProcessors& /*processors*/)
-    : impl_(std::make_unique<Impl>(options, plan, tokenizer, max_records)) {
+                       const MediaProcessors& processors)
+    : impl_(std::make_unique<Impl>(options, plan, tokenizer, max_records, processors)) {
   VEOMNI_CHECK_CONFIG(plan.dp_size >= 1 && plan.dp_rank >= 0 && plan.dp_rank < plan.dp_size,
                       "data-parallel rank ", plan.dp_rank, " of ", plan.dp_size, " does not exist");
 }
@@ -70,6 +85,8 @@ std::optional<MicroBatch> EvalStream::next() {
 void EvalStream::rewind() {
   impl_->packer.set({}, {});
   impl_->counts = impl_->sources.no_counts();
+  impl_->ahead.clear();
+  impl_->ended = false;
   impl_->source = 0;
   impl_->record = 0;
 }

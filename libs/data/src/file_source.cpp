@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 
+#include "media_location.h"
 #include "record_index.h"
 #include "record_parser.h"
 #include "veomni/data/source.h"
@@ -68,6 +70,18 @@ void drop_trailing_breaks(std::string& text) {
   if (first_break != std::string::npos) text.resize(first_break);
 }
 
+// Relative places are relative to the record's file.
+Record resolved(Record record, const std::string& file) {
+  const std::string directory = std::filesystem::path(file).parent_path().string();
+  const auto resolve = [&](std::vector<MediaPart>& media) {
+    for (MediaPart& part : media)
+      part.location = resolve_location(std::move(part.location), directory);
+  };
+  for (Message& message : record.messages) resolve(message.media);
+  resolve(record.media);
+  return record;
+}
+
 class FileSource : public Source {
  public:
   explicit FileSource(const FileSourceOptions& options)
@@ -96,7 +110,8 @@ class FileSource : public Source {
       }
       std::string text = OpenFile(part.index.file()).read(part.index.begin(local), bytes);
       drop_trailing_breaks(text);
-      return part.format == Format::kJsonl ? parse_json_record(text) : parse_text_record(text);
+      if (part.format != Format::kJsonl) return parse_text_record(text);
+      return resolved(parse_json_record(text), part.index.file());
     } catch (const BadRecord& bad) {
       throw BadRecord(where(index) + ": " + bad.what());
     }

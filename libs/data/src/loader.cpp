@@ -28,10 +28,11 @@ void check_plan(const LoaderPlan& plan) {
 }  // namespace
 
 struct Loader::Impl {
-  Impl(const DataOptions& options, const LoaderPlan& plan_in, const Tokenizer& tokenizer)
+  Impl(const DataOptions& options, const LoaderPlan& plan_in, const Tokenizer& tokenizer,
+       const MediaProcessors& processors)
       : plan((check_plan(plan_in), plan_in)),
         queue_limit(static_cast<size_t>(options.prefetch)),
-        stream(options, plan.seed, plan.micro_batch_tokens, tokenizer),
+        stream(options, plan.seed, plan.micro_batch_tokens, tokenizer, processors),
         handed_out(stream.state()) {}
 
   PreparedStep prepare() {
@@ -124,8 +125,8 @@ struct Loader::Impl {
 };
 
 Loader::Loader(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
-               const MediaProcessors& /*processors*/)
-    : impl_(std::make_unique<Impl>(options, plan, tokenizer)) {}
+               const MediaProcessors& processors)
+    : impl_(std::make_unique<Impl>(options, plan, tokenizer, processors)) {}
 
 Loader::~Loader() { impl_->stop(); }
 

@@ -2,7 +2,9 @@
 #include "record_parser.h"
 
 #include <nlohmann/json.hpp>
+#include <span>
 
+#include "record_media.h"
 #include "utf8.h"
 
 namespace veomni::data {
@@ -14,35 +16,77 @@ using nlohmann::json;
 
 const char* kind_of(const json& value) { return value.type_name(); }
 
-std::string text_of_parts(const json& parts, const std::string& at) {
-  std::string text;
-  for (const json& part : parts) {
-    const bool is_text = part.is_object() && part.value("type", json()) == "text" &&
-                         part.contains("text") && part["text"].is_string();
-    if (!is_text) reject(at + " has a part that is not {\"type\": \"text\", \"text\": …}");
-    text += part["text"].get_ref<const std::string&>();
-  }
-  return text;
+json* find(json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() ? nullptr : &*found;
 }
 
-Message message_of(const json& value, const std::string& at) {
+// What a conversation's form calls a message's fields.
+struct Keys {
+  const char* role;
+  const char* content;
+};
+
+std::string role_of(json& value, const char* key, const std::string& at) {
+  json* role = find(value, key);
+  if (!role) reject(at + " has no \"" + key + "\"");
+  if (!role->is_string()) reject(at + "." + key + " is not a string but " + kind_of(*role));
+  std::string name = std::move(role->get_ref<std::string&>());
+  if (name.empty()) reject(at + "." + key + " is empty");
+  if (name == "human") return "user";
+  if (name == "gpt") return "assistant";
+  return name;
+}
+
+Message message_of(json& value, const Keys& keys, std::span<const std::string> tags,
+                   const std::string& at) {
   if (!value.is_object()) reject(at + " is not an object but " + kind_of(value));
   Message message;
-  if (!value.contains("role")) reject(at + " has no \"role\"");
-  if (!value["role"].is_string())
-    reject(at + ".role is not a string but " + kind_of(value["role"]));
-  message.role = value["role"].get<std::string>();
-  if (message.role.empty()) reject(at + ".role is empty");
-  if (!value.contains("content")) reject(at + " has no \"content\"");
-  const json& content = value["content"];
-  if (content.is_string()) {
-    message.content = content.get<std::string>();
-  } else if (content.is_array()) {
-    message.content = text_of_parts(content, at + ".content");
+  message.role = role_of(value, keys.role, at);
+  json* content = find(value, keys.content);
+  const std::string content_at = at + "." + keys.content;
+  if (!content) reject(at + " has no \"" + keys.content + "\"");
+  if (content->is_string()) {
+    message.content = std::move(content->get_ref<std::string&>());
+    cut_tags(tags, message);
+  } else if (content->is_array()) {
+    for (size_t i = 0; i < content->size(); ++i)
+      append_part((*content)[i], content_at + "[" + std::to_string(i) + "]", message);
   } else {
-    reject(at + ".content is neither a string nor a list of parts but " + kind_of(content));
+    reject(content_at + " is neither a string nor a list of parts but " + kind_of(*content));
   }
   return message;
+}
+
+void reject_video(json& record) {
+  for (const char* key : {"video", "videos"}) {
+    const json* value = find(record, key);
+    if (value && !value->empty()) reject(std::string("has \"") + key + "\": video is not read");
+  }
+}
+
+// The messages under `key`, every picture and clip with its location.
+std::vector<Message> messages_of(json& record, const char* key) {
+  reject_video(record);
+  MediaLists lists(record);
+  json& list = *find(record, key);
+  const std::string quoted = std::string("\"") + key + "\"";
+  if (!list.is_array()) reject(quoted + " is not a list but " + kind_of(list));
+  if (list.empty()) reject(quoted + " is empty");
+  const bool is_llava = std::string_view(key) == "conversations";
+  const Keys keys = is_llava && list[0].is_object() && list[0].contains("from")
+                        ? Keys{"from", "value"}
+                        : Keys{"role", "content"};
+  // Elsewhere "<image>" without a list of files is text like any other.
+  std::vector<std::string> tags;
+  for (const std::string& modality : record_modalities()) {
+    if (is_llava || lists.has(modality)) tags.push_back(modality);
+  }
+  std::vector<Message> messages;
+  for (size_t i = 0; i < list.size(); ++i)
+    messages.push_back(message_of(list[i], keys, tags, key + ("[" + std::to_string(i) + "]")));
+  lists.fill(messages);
+  return messages;
 }
 
 // The library's message without its "[json.exception.…] " tag.
@@ -69,21 +113,20 @@ json parse(std::string_view line) {
 }  // namespace
 
 Record parse_json_record(std::string_view line) {
-  const json value = parse(line);
+  json value = parse(line);
   if (!value.is_object()) reject(std::string("not an object but ") + kind_of(value));
   Record record;
   if (value.contains("messages")) {
-    const json& messages = value["messages"];
-    if (!messages.is_array())
-      reject(std::string("\"messages\" is not a list but ") + kind_of(messages));
-    if (messages.empty()) reject("\"messages\" is empty");
-    for (size_t i = 0; i < messages.size(); ++i) {
-      record.messages.push_back(message_of(messages[i], "messages[" + std::to_string(i) + "]"));
-    }
-  } else if (value.contains("text")) {
-    if (!value["text"].is_string())
-      reject(std::string("\"text\" is not a string but ") + kind_of(value["text"]));
-    record.text = value["text"].get<std::string>();
+    record.messages = messages_of(value, "messages");
+  } else if (value.contains("conversations")) {
+    record.messages = messages_of(value, "conversations");
+  } else if (json* text = find(value, "text")) {
+    if (!text->is_string()) reject(std::string("\"text\" is not a string but ") + kind_of(*text));
+    if (MediaLists::in(value))
+      reject("has media beside \"text\": say in \"messages\" where they stand");
+    record.text = std::move(text->get_ref<std::string&>());
+  } else if (MediaLists::in(value)) {
+    record.media = MediaLists(value).take_all();
   } else {
     reject("has neither \"messages\" nor \"text\"");
   }

@@ -9,8 +9,8 @@
 
 namespace veomni::data {
 
-/// {"messages": [{"role", "content"}, …]} or {"text"}; other keys are ignored. A message's content may
-/// also be a list of {"type": "text", "text"} parts.
+/// The forms that FileSourceOptions::format names for jsonl; docs/data.md shows each. Other keys are ignored. Locations
+/// come back as written, relative paths unresolved.
 /// @throws BadRecord whose text is the reason alone.
 Record parse_json_record(std::string_view line);
 

@@ -28,16 +28,18 @@ std::vector<double> cumulative(const std::vector<SourceOptions>& sources) {
 }  // namespace
 
 SampleStream::SampleStream(const DataOptions& options, uint64_t seed, int64_t micro_batch_tokens,
-                           const Tokenizer& tokenizer)
+                           const Tokenizer& tokenizer, const MediaProcessors& processors)
     : options_(options),
+      processors_(processors),
       seed_(seed),
       micro_batch_tokens_(micro_batch_tokens),
-      sources_(options, micro_batch_tokens, tokenizer),
+      sources_(options, micro_batch_tokens, tokenizer, processors, seed),
       cumulative_weights_(cumulative(options.sources)),
       packer_(micro_batch_tokens, options.open_bins),
       cursors_(sources_.size()),
       counts_(sources_.no_counts()),
-      orders_(sources_.size()) {
+      places_(sources_.size()),
+      ahead_(sources_, decode_threads(options, processors), [this] { return draw(); }) {
   for (int source = 0; source < sources_.size(); ++source) {
     VEOMNI_CHECK_CONFIG(sources_.records(source) <= UINT32_MAX, "data source '",
                         sources_.names()[source], "' has ", sources_.records(source),
@@ -48,38 +50,48 @@ SampleStream::SampleStream(const DataOptions& options, uint64_t seed, int64_t mi
 MicroBatch SampleStream::next() {
   while (true) {
     if (auto bin = packer_.take()) return std::move(*bin);
-    draw();
+    take_record();
   }
 }
 
-void SampleStream::draw() {
-  const int source = pick_source();
+void SampleStream::take_record() {
+  Drawn drawn = std::move(*ahead_.next());
+  const int source = drawn.ref.source;
+  std::vector<Sample> samples = sources_.take(std::move(drawn.outcome), counts_[source]);
   ++draws_;
-  std::vector<Sample> samples = sources_.load(source, record_at_cursor(source), counts_[source]);
   advance(source, !samples.empty());
   for (Sample& sample : samples) packer_.put(std::move(sample));
 }
 
+SampleRef SampleStream::draw() {
+  const int source = pick_source();
+  ++drawn_;
+  Place& place = places_[source];
+  const SampleRef ref{.source = source, .record = record_at(source, place), .epoch = place.epoch};
+  if (++place.position == sources_.records(source))
+    place = {.position = 0, .epoch = place.epoch + 1, .order = {}};
+  return ref;
+}
+
 int SampleStream::pick_source() const {
-  const double point = KeyedRng(seed_, "mix").uniform_at(draws_) * cumulative_weights_.back();
+  const double point = KeyedRng(seed_, "mix").uniform_at(drawn_) * cumulative_weights_.back();
   const auto above =
       std::upper_bound(cumulative_weights_.begin(), cumulative_weights_.end(), point);
   return static_cast<int>(
       std::min<ptrdiff_t>(above - cumulative_weights_.begin(), sources_.size() - 1));
 }
 
-int64_t SampleStream::record_at_cursor(int source) {
-  const int64_t position = cursors_[source].position;
-  if (!options_.shuffle) return position;
-  std::vector<uint32_t>& order = orders_[source];
+int64_t SampleStream::record_at(int source, Place& place) const {
+  if (!options_.shuffle) return place.position;
+  std::vector<uint32_t>& order = place.order;
   if (order.empty()) {
     order.resize(sources_.records(source));
     std::iota(order.begin(), order.end(), 0u);
-    KeyedRng rng(seed_, "shuffle", hash_name(sources_.names()[source]), counts_[source].epoch);
+    KeyedRng rng(seed_, "shuffle", hash_name(sources_.names()[source]), place.epoch);
     for (size_t left = order.size(); left > 1; --left)
       std::swap(order[left - 1], order[rng.below(left)]);
   }
-  return order[position];
+  return order[place.position];
 }
 
 void SampleStream::advance(int source, bool was_usable) {
@@ -92,7 +104,6 @@ void SampleStream::advance(int source, bool was_usable) {
                ", too long: ", counts.too_long, ")");
   cursor = {};
   ++counts_[source].epoch;
-  orders_[source].clear();
 }
 
 StreamState SampleStream::state() const {
@@ -113,7 +124,10 @@ void SampleStream::restore(const StreamState& state) {
   draws_ = state.draws;
   cursors_ = state.cursors;
   counts_ = state.counts;
-  for (auto& order : orders_) order.clear();
+  ahead_.clear();
+  drawn_ = draws_;
+  for (int source = 0; source < sources_.size(); ++source)
+    places_[source] = {cursors_[source].position, counts_[source].epoch, {}};
 }
 
 }  // namespace veomni::data

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "read_ahead.h"
 #include "source_set.h"
 #include "veomni/data/packing.h"
 
@@ -27,7 +28,7 @@ struct StreamState {
 class SampleStream {
  public:
   SampleStream(const DataOptions& options, uint64_t seed, int64_t micro_batch_tokens,
-               const Tokenizer& tokenizer);
+               const Tokenizer& tokenizer, const MediaProcessors& processors = {});
 
   /// @throws BadRecord, Error
   MicroBatch next();
@@ -44,24 +45,37 @@ class SampleStream {
   const SourceSet& sources() const { return sources_; }
 
  private:
+  // Where the drawing stands in a source: ahead of its cursor.
+  struct Place {
+    int64_t position = 0;
+    int64_t epoch = 0;
+    std::vector<uint32_t> order;  // of the epoch; empty: not made yet
+  };
+
   nlohmann::json settings() const;
-  void draw();
+  void take_record();
+  SampleRef draw();
   int pick_source() const;
-  int64_t record_at_cursor(int source);
+  int64_t record_at(int source, Place& place) const;
   void advance(int source, bool was_usable);
   std::deque<MicroBatch> reload(const std::vector<std::vector<SampleRef>>& bins) const;
 
   DataOptions options_;
+  MediaProcessors processors_;
   uint64_t seed_;
   int64_t micro_batch_tokens_;
   SourceSet sources_;
   std::vector<double> cumulative_weights_;
   Packer packer_;
+  // Of what has gone into packer_.
   int64_t draws_ = 0;
   std::vector<StreamState::Cursor> cursors_;
   std::vector<SourceCounts> counts_;
-  std::vector<std::vector<uint32_t>>
-      orders_;  // of each source's running epoch; empty: not made yet
+
+  // Of what has been drawn, which runs ahead; a pure function of the counters above.
+  int64_t drawn_ = 0;
+  std::vector<Place> places_;
+  ReadAhead ahead_;
 };
 
 }  // namespace veomni::data

@@ -20,7 +20,7 @@ json to_json(const std::vector<std::vector<SampleRef>>& bins) {
   json all = json::array();
   for (const auto& refs : bins) {
     json& bin = all.emplace_back(json::array());
-    for (const SampleRef& ref : refs) bin.push_back({ref.source, ref.record, ref.chunk});
+    for (const SampleRef& ref : refs) bin.push_back({ref.source, ref.record, ref.chunk, ref.epoch});
   }
   return all;
 }
@@ -30,11 +30,20 @@ std::vector<std::vector<SampleRef>> bins_of(const json& value) {
   for (const json& refs : value) {
     auto& bin = bins.emplace_back();
     for (const json& ref : refs) {
-      bin.push_back({ref.at(0).get<int32_t>(), ref.at(1).get<int64_t>(), ref.at(2).get<int32_t>()});
+      bin.push_back({ref.at(0).get<int32_t>(), ref.at(1).get<int64_t>(), ref.at(2).get<int32_t>(),
+                     ref.at(3).get<int64_t>()});
     }
   }
   return bins;
 }
+
+template <typename Processors> json modalities_of(const Processors& processors) {
+  json modalities = json::array();
+  for (const auto& [modality, processor] : processors) modalities.push_back(modality);
+  return modalities;
+}
+
+json tokens_of(const MediaTokens& tokens) { return {tokens.begin, tokens.pad, tokens.end}; }
 
 void check_settings(const json& saved, const json& now) {
   for (const auto& [key, value] : now.items()) {
@@ -46,7 +55,7 @@ void check_settings(const json& saved, const json& now) {
 }  // namespace
 
 json SampleStream::settings() const {
-  return {{"version", 1},
+  return {{"version", 2},
           {"seed", seed_},
           {"micro_batch_tokens", micro_batch_tokens_},
           {"shuffle", options_.shuffle},
@@ -54,7 +63,11 @@ json SampleStream::settings() const {
           {"append_eos", options_.append_eos},
           {"max_sample_tokens", options_.max_sample_tokens},
           {"long_sample", options_.long_sample},
-          {"open_bins", options_.open_bins}};
+          {"open_bins", options_.open_bins},
+          {"encoders", modalities_of(processors_.inputs)},
+          {"decoders", modalities_of(processors_.targets)},
+          {"only_targets", processors_.only_targets},
+          {"media_tokens", {tokens_of(options_.media.image), tokens_of(options_.media.audio)}}};
 }
 
 json SampleStream::to_json(const StreamState& state) const {
@@ -62,6 +75,7 @@ json SampleStream::to_json(const StreamState& state) const {
   for (int i = 0; i < sources_.size(); ++i) {
     json source = {{"name", sources_.names()[i]},
                    {"records", sources_.records(i)},
+                   {"drop_condition", options_.sources[i].drop_condition},
                    {"position", state.cursors[i].position},
                    {"usable_in_epoch", state.cursors[i].usable_in_epoch}};
     for (const auto& [key, field] : kCountFields) source[key] = state.counts[i].*field;
@@ -91,6 +105,9 @@ StreamState SampleStream::from_json(const json& saved) const {
       VEOMNI_CHECK(source.at("records") == sources_.records(i), "data state does not fit: source '",
                    name, "' had ", source.at("records").dump(), " records, now has ",
                    sources_.records(i));
+      const double drop = options_.sources[i].drop_condition;
+      VEOMNI_CHECK(source.at("drop_condition") == drop, "data state does not fit: source '", name,
+                   "' had drop_condition ", source.at("drop_condition").dump(), ", now has ", drop);
       const StreamState::Cursor cursor{source.at("position").get<int64_t>(),
                                        source.at("usable_in_epoch").get<int64_t>()};
       VEOMNI_CHECK(cursor.position >= 0 && cursor.position < sources_.records(i),

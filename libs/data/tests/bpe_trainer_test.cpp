@@ -81,9 +81,12 @@ TEST(BpeTrainer, IsDeterministicAndIndependentOfTextOrder) {
 TEST(BpeTrainer, SizesAndSpecialTokens) {
   const io::TokenizerSpec spec = train_bpe(texts_of(random_words(400)), {.vocab_size = 300});
   EXPECT_EQ(spec.vocab_size(), 300);
-  ASSERT_EQ(spec.added_tokens.size(), 3u);
+  ASSERT_EQ(spec.added_tokens.size(), 9u);
   EXPECT_EQ(spec.added_tokens[2].content, "<|im_end|>");
-  EXPECT_EQ(spec.added_tokens[2].id, 299);
+  EXPECT_EQ(spec.added_tokens[2].id, 293);
+  EXPECT_EQ(spec.added_tokens[4].content, "<|image_pad|>");
+  EXPECT_EQ(spec.added_tokens[8].content, "<|audio_eos|>");
+  EXPECT_EQ(spec.added_tokens[8].id, 299);
   for (int byte = 0; byte < 256; ++byte) EXPECT_EQ(spec.vocab.count(byte_characters()[byte]), 1u);
   EXPECT_EQ(spec.vocab.at("!"), 0);
 }
@@ -98,7 +101,7 @@ TEST(BpeTrainer, StopsAtMinFrequency) {
       train_bpe(texts_of({"ab ab", "cd"}), {.vocab_size = 1000, .special_tokens = {}});
   ASSERT_EQ(spec.merges.size(), 1u);  // "ab" twice, "Ġab" and "cd" once
   EXPECT_EQ(spec.merges[0], (std::pair<std::string, std::string>{"a", "b"}));
-  EXPECT_EQ(train_bpe(texts_of({}), {.vocab_size = 1000}).vocab_size(), 256 + 3);
+  EXPECT_EQ(train_bpe(texts_of({}), {.vocab_size = 1000}).vocab_size(), 256 + 9);
 }
 
 TEST(BpeTrainer, SurvivesInvalidUtf8) {

@@ -259,10 +259,13 @@ TEST(Loader, RefusesAStateThatDoesNotFit) {
   options.sources[0].path = files.dir.write("longer.txt", text_file(51, "cat"));
   EXPECT_THAT(refusal(good, options, plan()), HasSubstr("had 50 records, now has 51"));
   options = files.options;
+  options.sources[0].drop_condition = 0.5;
+  EXPECT_THAT(refusal(good, options, plan()), HasSubstr("'cats' had drop_condition 0.0, now has"));
+  options = files.options;
   options.long_sample = "split";
   EXPECT_THAT(refusal(good, options, plan()), HasSubstr("long_sample"));
   nlohmann::json bad = good;
-  bad["open"] = {{{0, 999, 0}}};
+  bad["open"] = {{{0, 999, 0, 0}}};
   EXPECT_THAT(refusal(bad, files.options, plan()), HasSubstr("record 999"));
   bad = good;
   bad["sources"][0]["position"] = 50;

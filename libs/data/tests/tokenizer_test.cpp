@@ -184,12 +184,12 @@ TEST(Tokenizer, SpecialIdsFromTheFilesBesideIt) {
   dir.write("tokenizer.json", io::write_tokenizer_json(small_tokenizer().spec()));
   dir.write("tokenizer_config.json", R"({"eos_token": {"content": "<|im_end|>"}, "bos_token": null,
                                          "pad_token": "<|endoftext|>"})");
-  dir.write("generation_config.json", R"({"eos_token_id": [299, 297], "bos_token_id": 298})");
+  dir.write("generation_config.json", R"({"eos_token_id": [293, 291], "bos_token_id": 292})");
   const Tokenizer tokenizer = Tokenizer::from_file(dir.path());
-  EXPECT_EQ(tokenizer.special().eos, 299);
-  EXPECT_EQ(tokenizer.special().bos, 298);
-  EXPECT_EQ(tokenizer.special().pad, 297);
-  EXPECT_THAT(tokenizer.special().stop, ElementsAre(299, 297));
+  EXPECT_EQ(tokenizer.special().eos, 293);
+  EXPECT_EQ(tokenizer.special().bos, 292);
+  EXPECT_EQ(tokenizer.special().pad, 291);
+  EXPECT_THAT(tokenizer.special().stop, ElementsAre(293, 291));
   dir.write("tokenizer_config.json", R"({"eos_token": "<|nothing|>"})");
   EXPECT_THROW(Tokenizer::from_file(dir.path()), Error);
   dir.write("tokenizer_config.json", "{");

@@ -15,11 +15,14 @@ namespace veomni::data {
 /// Qwen2's split: words with one leading non-letter, single digits, punctuation runs, newlines.
 extern const char* const kQwen2Pattern;
 
+/// `<|endoftext|>`, those of the chat template `qwen`, and those that MediaOptions names.
+std::vector<std::string> default_special_tokens();
+
 struct BpeTrainerOptions {
   /// Ids in all: 256 bytes, merges, special tokens. At least 256 + special_tokens.size().
   int64_t vocab_size = 2048;
   /// Put after the merges, in this order, as special added tokens.
-  std::vector<std::string> special_tokens = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+  std::vector<std::string> special_tokens = default_special_tokens();
   /// "qwen2" (NFC, Qwen2's split) or "gpt2" (no normaliser, GPT-2's split).
   std::string style = "qwen2";
   /// A pair seen less often than this is never merged.

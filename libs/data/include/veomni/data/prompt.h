@@ -23,10 +23,12 @@ class PromptMaker {
   PromptMaker(const DataOptions& options, const Tokenizer& tokenizer, MediaProcessors processors);
   ~PromptMaker();
 
-  /// The conversation with the header of an assistant turn behind it. Labels are all -100.
-  /// @throws BadRecord for media that cannot be read
+  /// The conversation with the header of an assistant turn behind it. Labels are all -100; id and ref say nothing. Not
+  /// cut, whatever its length. Locations of media are relative to the working directory.
+  /// @throws BadRecord for media that cannot be read or that no encoder (in an assistant's turn: decoder) reads
   Sample make(std::span<const Message> messages) const;
-  /// The same with the text of user messages left out: what classifier-free guidance steers away from.
+  /// The same with all text left out but the assistant's, as SourceOptions::drop_condition does in training: what
+  /// classifier-free guidance steers away from.
   Sample make_unconditional(std::span<const Message> messages) const;
 
   std::vector<int32_t> stop_ids() const;

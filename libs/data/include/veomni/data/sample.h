@@ -15,7 +15,10 @@ namespace veomni::data {
 struct SampleRef {
   int32_t source = 0;  ///< index into DataOptions::sources
   int64_t record = 0;  ///< index into the source
-  int32_t chunk = 0;   ///< which part of a text that was split
+  int32_t chunk =
+      0;  ///< which part of a text that was split, or which of a record's targets by itself
+  int64_t epoch =
+      0;  ///< the pass over its source it was drawn in: decides what is drawn anew in each
   bool operator==(const SampleRef&) const = default;
 };
 

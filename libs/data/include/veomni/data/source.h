@@ -12,10 +12,11 @@
 
 namespace veomni::data {
 
-/// A conversation (messages is not empty) or a plain text.
+/// A conversation (messages is not empty), a plain text, or media alone (messages and text are empty).
 struct Record {
   std::vector<Message> messages;
   std::string text;
+  std::vector<MediaPart> media = {};  ///< alone: for training a decoder's tokenizer
 };
 
 /// A record that cannot be used. what() is "file:line: reason".
@@ -29,6 +30,7 @@ class Source {
  public:
   virtual ~Source() = default;
   virtual int64_t size() const = 0;
+  /// Media locations are ready to be opened: paths that were relative to the record's file are no longer.
   /// @throws BadRecord if the record is not what the format says; Error if the file is gone or became
   ///         shorter since it was opened.
   virtual Record read(int64_t index) const = 0;
@@ -40,7 +42,8 @@ struct FileSourceOptions {
   /// A file, a directory (its *.jsonl, *.json and *.txt files, sorted by name) or a glob (sorted).
   std::string path;
   /// auto             by the file's name: .txt text_lines, everything else jsonl
-  /// jsonl            a JSON object a line: {"messages": [{"role": …, "content": …}]} or {"text": …}
+  /// jsonl            a JSON object a line: {"messages": [{"role": …, "content": …}]}, {"text": …}, LLaVA's
+  ///                  {"conversations": …}, or {"image": …} alone; docs/data.md shows every form
   /// text_lines       a document a line
   /// text_paragraphs  documents separated by blank lines, inner newlines kept
   std::string format = "auto";

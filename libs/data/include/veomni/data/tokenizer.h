@@ -47,6 +47,10 @@ class Tokenizer {
   /// @throws ConfigError if the file is missing, Error as io::read_tokenizer_json.
   static Tokenizer from_file(const std::string& path);
 
+  /// None: for jobs without text. Only empty() may be called.
+  Tokenizer() = default;
+  bool empty() const { return !impl_; }
+
   /// @throws Error if the spec is not byte-level (no ByteLevel step, or a step after it), a regex
   ///         does not compile, or a byte has neither a vocabulary entry nor an unk_token.
   explicit Tokenizer(io::TokenizerSpec spec, SpecialIds special = {});
