@@ -70,6 +70,8 @@ Tensor gelu(Tensor x, bool tanh_approximation) {
                   tanh_approximation ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu);
 }
 
+Tensor quick_gelu(Tensor x) { return activate(x, kernels::Activation::kQuickGelu); }
+
 Tensor silu(Tensor x) { return activate(x, kernels::Activation::kSilu); }
 
 }  // namespace veomni::ops

@@ -15,11 +15,11 @@ namespace {
 /// parameter's gradient.
 class LinearCrossEntropyNode : public torch::autograd::Node {
  public:
-  Tensor dx, dweight;
+  Tensor dx, dweight, dbias;
 
   variable_list apply(variable_list&& grads) override {
     check_first_order("linear_cross_entropy");
-    variable_list result(2);
+    variable_list result(3);
     if (!grads[0].defined()) return result;
     VEOMNI_CHECK(!given_away_,
                  "linear_cross_entropy: its backward ran already; it cannot run twice");
@@ -28,6 +28,7 @@ class LinearCrossEntropyNode : public torch::autograd::Node {
     const bool is_one = scale.is_meta() || (scale.is_cpu() && scale.item<double>() == 1);
     if (task_should_compute_output(0)) result[0] = scaled(std::move(dx), scale, is_one);
     if (task_should_compute_output(1)) result[1] = scaled(std::move(dweight), scale, is_one);
+    if (task_should_compute_output(2)) result[2] = scaled(std::move(dbias), scale, is_one);
     release_variables();
     return result;
   }
@@ -35,6 +36,7 @@ class LinearCrossEntropyNode : public torch::autograd::Node {
   void release_variables() override {
     dx.reset();
     dweight.reset();
+    dbias.reset();
   }
 
  private:
@@ -45,14 +47,16 @@ class LinearCrossEntropyNode : public torch::autograd::Node {
   bool given_away_ = false;
 };
 
-/// The counted tokens, moved to the front: row index[i] of x has label label[i], i < count.
+/// The counted tokens, moved to the front: row index[i] of x has label label[i] and weight weight[i], i < count.
 struct Counted {
-  Tensor index, label;
+  Tensor index, label, weight;
   int64_t count = 0;
 
-  Counted(const char* op, const Tensor& labels, int64_t vocabulary, const Tensor& x)
+  Counted(const char* op, const Tensor& labels, const Tensor& weights, int64_t vocabulary,
+          const Tensor& x)
       : index(at::empty({labels.numel()}, x.options().dtype(at::kLong))),
-        label(at::empty({labels.numel()}, x.options().dtype(at::kLong))) {
+        label(at::empty({labels.numel()}, x.options().dtype(at::kLong))),
+        weight(at::empty({labels.numel()}, x.options().dtype(at::kDouble))) {
     if (x.is_meta()) {
       count = labels.numel();
       return;
@@ -60,11 +64,14 @@ struct Counted {
     const int64_t* from = labels.const_data_ptr<int64_t>();
     int64_t* rows = index.mutable_data_ptr<int64_t>();
     int64_t* values = label.mutable_data_ptr<int64_t>();
+    double* weight_data = weight.mutable_data_ptr<double>();
+    const double* weight_from = weights.defined() ? weights.const_data_ptr<double>() : nullptr;
     for (int64_t t = 0; t < labels.numel(); ++t) {
       if (from[t] == kIgnoreLabel) continue;
       VEOMNI_CHECK(from[t] >= 0 && from[t] < vocabulary, op, ": labels[", t, "] = ", from[t],
                    " lies outside [0, ", vocabulary, ") and is not ", kIgnoreLabel);
       rows[count] = t;
+      weight_data[count] = weight_from ? weight_from[t] : 1.0;
       values[count++] = from[t];
     }
   }
@@ -89,12 +96,13 @@ int64_t automatic_chunk(int64_t vocabulary) {
 /// One pass over the counted tokens in chunks.
 class ChunkedLoss {
  public:
-  ChunkedLoss(const Tensor& x, const Tensor& weight, const Tensor& labels, double scale,
-              int64_t chunk_tokens)
+  /// @param token_weights  undefined: 1 each
+  ChunkedLoss(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& labels,
+              const Tensor& token_weights, int64_t chunk_tokens)
       : x_(x),
         weight_(weight),
-        scale_(scale),
-        counted_("linear_cross_entropy", labels, weight.size(0), x),
+        bias_(bias),
+        counted_("linear_cross_entropy", labels, token_weights, weight.size(0), x),
         losses_(at::empty({x.size(0)}, acc_options(x))) {
     const int64_t chunk =
         std::min(x.size(0), chunk_tokens > 0 ? chunk_tokens : automatic_chunk(weight.size(0)));
@@ -102,7 +110,7 @@ class ChunkedLoss {
     logits_ = at::empty({chunk, weight.size(0)}, x.options());
   }
 
-  void run(bool need_dx, bool need_dweight) {
+  void run(bool need_dx, bool need_dweight, bool need_dbias) {
     if (need_dx) {
       dx_ = at::empty(x_.sizes(), x_.options());
       drows_ = at::empty(rows_.sizes(), x_.options());
@@ -112,6 +120,12 @@ class ChunkedLoss {
       dweight_ = at::empty(weight_.sizes(), acc_options(weight_));
       if (counted_.count == 0) dweight_.zero_();
     }
+    if (need_dbias) {
+      dbias_ = at::empty({weight_.size(0), 1}, acc_options(weight_));
+      ones_ = at::empty({rows_.size(0), 1}, x_.options());
+      ones_.fill_(1);
+      if (counted_.count == 0) dbias_.zero_();
+    }
     for (int64_t first = 0; first < counted_.count; first += rows_.size(0)) {
       run_chunk(first, std::min(rows_.size(0), counted_.count - first));
     }
@@ -119,8 +133,10 @@ class ChunkedLoss {
 
   Tensor total() const {
     Tensor loss = at::empty({}, acc_options(x_));
-    launch(x_.device(), kernels::ScaledSum{kernel_dtype(x_, "linear_cross_entropy"), counted_.count,
-                                           scale_, in(losses_), out(loss)});
+    launch(x_.device(),
+           kernels::WeightedSum{kernel_dtype(x_, "linear_cross_entropy"), counted_.count,
+                                static_cast<const double*>(in(counted_.weight)), in(losses_),
+                                out(loss)});
     return loss;
   }
 
@@ -133,7 +149,7 @@ class ChunkedLoss {
     return loss;
   }
 
-  Tensor dx_, dweight_;
+  Tensor dx_, dweight_, dbias_;
 
  private:
   void run_chunk(int64_t first, int64_t n) {
@@ -149,8 +165,10 @@ class ChunkedLoss {
     matmul_nt(logits, rows, weight_);
     launch(x_.device(),
            kernels::CrossEntropy{
-               dtype, n, weight_.size(0), scale_, dx_.defined() || dweight_.defined(), out(logits),
+               dtype, n, weight_.size(0), dx_.defined() || dweight_.defined() || dbias_.defined(),
+               out(logits), bias_.defined() ? in(bias_) : nullptr,
                static_cast<const int64_t*>(in(counted_.label.narrow(0, first, n))),
+               static_cast<const double*>(in(counted_.weight.narrow(0, first, n))),
                out(losses_.narrow(0, first, n))});
     if (dx_.defined()) {
       const Tensor drows =
@@ -160,13 +178,14 @@ class ChunkedLoss {
         launch(x_.device(), kernels::PutRows{dtype, n, width, in(drows), index_data, out(dx_)});
     }
     if (dweight_.defined()) matmul_tn(dweight_, logits, rows, first > 0);
+    if (dbias_.defined()) matmul_tn(dbias_, logits, ones_.narrow(0, 0, n), first > 0);
   }
 
   const Tensor& x_;
   const Tensor& weight_;
-  double scale_;
+  const Tensor& bias_;
   Counted counted_;
-  Tensor losses_, rows_, logits_, drows_;
+  Tensor losses_, rows_, logits_, drows_, ones_;
 };
 
 Tensor check_loss(const Tensor& x, const Tensor& weight, const Tensor& labels) {
@@ -182,29 +201,39 @@ Tensor check_loss(const Tensor& x, const Tensor& weight, const Tensor& labels) {
 
 }  // namespace
 
-Tensor linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T, double scale,
-                            int64_t chunk_tokens) {
+WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T, Tensor weights_T,
+                                  int64_t chunk_tokens, Tensor bias_V) {
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
+  VEOMNI_CHECK(weights_T.dim() == 1 && weights_T.size(0) == labels_T.size(0),
+               "linear_cross_entropy: weights [T] = ", weights_T.sizes(), " for ", labels_T.size(0),
+               " labels");
+  VEOMNI_CHECK(!bias_V.defined() || (bias_V.dim() == 1 && bias_V.size(0) == weight_VD.size(0)),
+               "linear_cross_entropy: bias [V] does not fit weight [V, D] = ", weight_VD.sizes());
   const bool record = at::GradMode::is_enabled();
   const bool need_dx = record && x_TD.requires_grad(),
-             need_dweight = record && weight_VD.requires_grad();
-  Tensor loss;
+             need_dweight = record && weight_VD.requires_grad(),
+             need_dbias = record && bias_V.defined() && bias_V.requires_grad();
+  WeightedLoss loss;
   c10::intrusive_ptr<LinearCrossEntropyNode> node;
   {
     const at::NoGradGuard no_grad;
     const Tensor x = x_TD.contiguous(), weight = weight_VD.contiguous();
-    ChunkedLoss pass(x, weight, labels, scale, chunk_tokens);
-    pass.run(need_dx, need_dweight);
-    loss = pass.total();
-    if (need_dx || need_dweight) {
+    const Tensor bias = bias_V.defined() ? bias_V.contiguous() : Tensor();
+    const Tensor token_weights =
+        x.is_meta() ? weights_T : weights_T.to(at::kCPU, at::kDouble).contiguous();
+    ChunkedLoss pass(x, weight, bias, labels, token_weights, chunk_tokens);
+    pass.run(need_dx, need_dweight, need_dbias);
+    loss = {pass.total(), pass.per_token()};
+    if (need_dx || need_dweight || need_dbias) {
       node = c10::make_intrusive<LinearCrossEntropyNode>();
       node->dx = std::move(pass.dx_);
       node->dweight = std::move(pass.dweight_);
+      if (need_dbias) node->dbias = pass.dbias_.view({-1});
     }
   }
   if (node) {
-    node->set_next_edges(torch::autograd::collect_next_edges(x_TD, weight_VD));
-    torch::autograd::set_history(loss, node);
+    node->set_next_edges(torch::autograd::collect_next_edges(x_TD, weight_VD, bias_V));
+    torch::autograd::set_history(loss.total, node);
   }
   return loss;
 }
@@ -213,8 +242,9 @@ Tensor linear_cross_entropy_per_token(Tensor x_TD, Tensor weight_VD, Tensor labe
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
   const at::NoGradGuard no_grad;
   const Tensor x = x_TD.contiguous(), weight = weight_VD.contiguous();
-  ChunkedLoss pass(x, weight, labels, 1, 0);
-  pass.run(false, false);
+  const Tensor none;
+  ChunkedLoss pass(x, weight, none, labels, none, 0);
+  pass.run(false, false, false);
   return pass.per_token();
 }
 

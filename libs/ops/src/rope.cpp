@@ -43,17 +43,33 @@ std::vector<double> default_inv_freq(double theta, int64_t rotary_dim) {
   return {values, values + inv_freq.numel()};
 }
 
-RopeTable rope_table(Tensor position_ids_T, const std::vector<double>& inv_freq,
-                     at::ScalarType compute_dtype, double attention_scaling) {
-  const Tensor position = as_int64("rope_table", "position_ids", position_ids_T, position_ids_T);
-  const int64_t tokens = position.numel(), freqs = inv_freq.size();
+RopeTable rope_table(Tensor position_ids_AT, const std::vector<double>& inv_freq,
+                     const std::vector<int32_t>& axis_of_freq, at::ScalarType compute_dtype,
+                     double attention_scaling) {
+  VEOMNI_CHECK(position_ids_AT.dim() == 2 && axis_of_freq.size() == inv_freq.size(),
+               "rope_table: position_ids [A, T] = ", position_ids_AT.sizes(), ", ",
+               axis_of_freq.size(), " axes for ", inv_freq.size(), " frequencies");
+  const Tensor position =
+      as_int64("rope_table", "position_ids", position_ids_AT.reshape({-1}), position_ids_AT);
+  const int64_t tokens = position_ids_AT.size(1), freqs = inv_freq.size();
+  for (int32_t axis : axis_of_freq) {
+    VEOMNI_CHECK(axis >= 0 && axis < position_ids_AT.size(0), "rope_table: axis ", axis,
+                 " of position_ids ", position_ids_AT.sizes(), " does not exist");
+  }
   const auto options = position.options().dtype(acc_dtype(compute_dtype));
   RopeTable table{at::empty({tokens, freqs}, options), at::empty({tokens, freqs}, options)};
   launch(position.device(),
          kernels::RopeAngles{kernel_dtype(table.cos_TR, "rope_table"), tokens, freqs,
                              attention_scaling, static_cast<const int64_t*>(in(position)),
-                             inv_freq.data(), out(table.cos_TR), out(table.sin_TR)});
+                             inv_freq.data(), axis_of_freq.data(), out(table.cos_TR),
+                             out(table.sin_TR)});
   return table;
+}
+
+RopeTable rope_table(Tensor position_ids_T, const std::vector<double>& inv_freq,
+                     at::ScalarType compute_dtype, double attention_scaling) {
+  return rope_table(position_ids_T.unsqueeze(0), inv_freq, std::vector<int32_t>(inv_freq.size(), 0),
+                    compute_dtype, attention_scaling);
 }
 
 Tensor rope(Tensor x_THK, const RopeTable& table) {

@@ -22,6 +22,8 @@ const std::vector<Case> kCases = {
     {"swiglu", [](const Tensors& t) { return ops::swiglu(t[0]); }, swiglu_reference},
     {"gelu", [](const Tensors& t) { return ops::gelu(t[0], false); },
      [](const Tensors& t) { return at::gelu(t[0]); }},
+    {"quick gelu", [](const Tensors& t) { return ops::quick_gelu(t[0]); },
+     [](const Tensors& t) { return t[0] * (1.702 * t[0]).sigmoid(); }},
     {"gelu tanh", [](const Tensors& t) { return ops::gelu(t[0], true); },
      [](const Tensors& t) { return at::gelu(t[0], "tanh"); }},
     {"silu", [](const Tensors& t) { return ops::silu(t[0]); },

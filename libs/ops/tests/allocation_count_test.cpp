@@ -105,6 +105,7 @@ struct MemoryCase {
 std::vector<MemoryCase> memory_cases(int64_t tokens) {
   const Tensor ids = integers(tokens, 20, 1), some = integers(3, std::max<int64_t>(tokens, 1), 2);
   const Tensor first = at::zeros({1}, at::kLong);
+  const Tensor weights = at::full({tokens}, 0.1, at::kDouble);
   const std::vector<int32_t> cu = {0, static_cast<int32_t>(tokens / 3),
                                    static_cast<int32_t>(tokens)};
   auto rope_op = [tokens](const Tensors& t) {
@@ -150,7 +151,9 @@ std::vector<MemoryCase> memory_cases(int64_t tokens) {
        }},
       {"linear_cross_entropy",
        {normal({tokens, 24}, 1), normal({20, 24}, 2)},
-       [ids](const Tensors& t) { return linear_cross_entropy(t[0], t[1], ids, 0.1, 16); }},
+       [ids, weights](const Tensors& t) {
+         return linear_cross_entropy(t[0], t[1], ids, weights, 16).total;
+       }},
   };
 }
 
@@ -196,10 +199,15 @@ TEST(Memory, MetaTakesTheSameBytesAsTheCpu) {
 TEST(Memory, LossTakesTheSameBytesWhateverIsCounted) {
   MemoryCase all{"all", {normal({100, 24}, 1), normal({20, 24}, 2)}, {}}, few = all;
   Tensor labels = integers(100, 20, 1);
-  all.op = [labels](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, 1, 16); };
+  const Tensor weights = at::ones({100}, at::kDouble);
+  all.op = [labels, weights](const Tensors& t) {
+    return linear_cross_entropy(t[0], t[1], labels, weights, 16).total;
+  };
   Tensor sparse = labels.clone();
   sparse.slice(0, 0, 90, 2).fill_(kIgnoreLabel);
-  few.op = [sparse](const Tensors& t) { return linear_cross_entropy(t[0], t[1], sparse, 1, 16); };
+  few.op = [sparse, weights](const Tensors& t) {
+    return linear_cross_entropy(t[0], t[1], sparse, weights, 16).total;
+  };
   const AllocationStats a = measure(all, at::kDouble, c10::kCPU),
                         b = measure(few, at::kDouble, c10::kCPU);
   EXPECT_EQ(a.peak_bytes, b.peak_bytes);

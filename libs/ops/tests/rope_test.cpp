@@ -51,6 +51,21 @@ TEST(RopeTable, AnglesAreRoundedToFloatAsInTransformers) {
   EXPECT_LE((wide.cos_TR - wide_angle.cos()).abs().max().item<double>(), 1e-12);
 }
 
+TEST(RopeTable, EveryFrequencyTurnsByItsOwnAxis) {
+  const Tensor position =
+      at::stack({integers(33, 50, 1), integers(33, 50, 2), integers(33, 50, 3)});
+  const std::vector<double> inv_freq = default_inv_freq(1e4, 12);
+  const std::vector<int32_t> axis = {0, 0, 1, 1, 1, 2};
+  const RopeTable table = rope_table(position, inv_freq, axis, at::kDouble);
+  for (size_t j = 0; j < axis.size(); ++j) {
+    const RopeTable alone = rope_table(position[axis[j]], inv_freq, at::kDouble);
+    EXPECT_TRUE(table.cos_TR.select(1, j).equal(alone.cos_TR.select(1, j))) << j;
+    EXPECT_TRUE(table.sin_TR.select(1, j).equal(alone.sin_TR.select(1, j))) << j;
+  }
+  EXPECT_THROW(rope_table(position, inv_freq, {0, 0, 1, 1, 1, 3}, at::kDouble), Error);
+  EXPECT_THROW(rope_table(position, inv_freq, {0, 1}, at::kDouble), Error);
+}
+
 TEST(Rope, NoTokensAndMisfits) {
   const RopeTable empty =
       rope_table(at::empty({0}, at::kLong), default_inv_freq(1e4, 8), at::kFloat);

@@ -130,8 +130,9 @@ struct RopeAngles {
   DType dtype;
   int64_t tokens, freqs;
   double scaling;
-  const int64_t* position;
-  const double* inv_freq;
+  const int64_t* position;  ///< [axes, tokens]
+  const double* inv_freq;   ///< [freqs]
+  const int32_t* axis;      ///< [freqs]: whose positions turn each
   void* cos;
   void* sin;
 };
@@ -158,7 +159,7 @@ struct SwigluBackward {
   const void* dout;
   void* dgate_up;
 };
-enum class Activation { kSilu, kGelu, kGeluTanh };
+enum class Activation { kSilu, kGelu, kGeluTanh, kQuickGelu };
 struct ActivationForward {
   DType dtype;
   Activation kind;
@@ -175,22 +176,23 @@ struct ActivationBackward {
   void* dx;
 };
 
-/// Per row: loss = log Σ exp(logits) − logits[label]; with `gradient`, logits become scale ·
-/// (softmax − onehot).
+/// Per row: logits += bias, loss = log Σ exp(logits) − logits[label]; with `gradient`, logits become
+/// weight · (softmax − onehot).
 struct CrossEntropy {
   DType dtype;
   int64_t rows, width;
-  double scale;
   bool gradient;
   void* logits;
+  const void* bias;  ///< [width] of the logits' type, or null
   const int64_t* label;
-  void* loss;  ///< acc [rows]
+  const double* weight;  ///< [rows]
+  void* loss;            ///< acc [rows]
 };
-/// out[0] (acc) = scale · Σ x (acc), summed in order in double.
-struct ScaledSum {
+/// out[0] (acc) = Σ weight · x (acc), summed in order in double.
+struct WeightedSum {
   DType dtype;
   int64_t count;
-  double scale;
+  const double* weight;
   const void* x;
   void* out;
 };

@@ -53,9 +53,13 @@ template <typename T> void swiglu_backward(const SwigluBackward& a) {
   }
 }
 
+constexpr double kQuickGelu = 1.702;
+
 template <Activation kind, typename A> inline A value(A x) {
   if constexpr (kind == Activation::kSilu) {
     return x * sigmoid(x);
+  } else if constexpr (kind == Activation::kQuickGelu) {
+    return x * sigmoid(A(kQuickGelu) * x);
   } else if constexpr (kind == Activation::kGelu) {
     return A(0.5) * x * (A(1) + std::erf(x * A(M_SQRT1_2)));
   } else {
@@ -68,6 +72,9 @@ template <Activation kind, typename A> inline A slope(A x) {
   if constexpr (kind == Activation::kSilu) {
     const A s = sigmoid(x);
     return s * (A(1) + x * (A(1) - s));
+  } else if constexpr (kind == Activation::kQuickGelu) {
+    const A s = sigmoid(A(kQuickGelu) * x);
+    return s * (A(1) + A(kQuickGelu) * x * (A(1) - s));
   } else if constexpr (kind == Activation::kGelu) {
     const A cdf = A(0.5) * (A(1) + std::erf(x * A(M_SQRT1_2)));
     return cdf + x * exp_of(A(-0.5) * x * x) * A(M_2_SQRTPI * M_SQRT1_2 * 0.5);
@@ -100,7 +107,7 @@ template <typename A> void rope_angles(const RopeAngles& a) {
 #pragma omp parallel for schedule(static) if (a.tokens * a.freqs > kParallelGrain / 8)
   for (int64_t t = 0; t < a.tokens; ++t) {
     for (int64_t r = 0; r < a.freqs; ++r) {
-      const A angle = A(a.position[t]) * A(a.inv_freq[r]);
+      const A angle = A(a.position[a.axis[r] * a.tokens + t]) * A(a.inv_freq[r]);
       cos[t * a.freqs + r] = std::cos(angle) * A(a.scaling);
       sin[t * a.freqs + r] = std::sin(angle) * A(a.scaling);
     }
@@ -132,6 +139,7 @@ template <typename Run> void for_activation(Activation kind, Run run_kind) {
     case Activation::kSilu: return run_kind.template operator()<Activation::kSilu>();
     case Activation::kGelu: return run_kind.template operator()<Activation::kGelu>();
     case Activation::kGeluTanh: return run_kind.template operator()<Activation::kGeluTanh>();
+    case Activation::kQuickGelu: return run_kind.template operator()<Activation::kQuickGelu>();
   }
 }
 

@@ -5,14 +5,15 @@
 
 #include "kernels/args.h"
 
-#define VEOMNI_OPS_KERNELS(X)                                                               \
-  X(MatMul)                                                                                 \
-  X(AddBias)                                                                                \
-  X(ColumnSum)                                                                              \
-  X(GatherRows) X(ScatterAddRows) X(PutRows) X(RmsNormForward) X(RmsNormBackward)           \
-      X(LayerNormForward) X(LayerNormBackward) X(RopeAngles) X(RopeRotate) X(SwigluForward) \
-          X(SwigluBackward) X(ActivationForward) X(ActivationBackward) X(CrossEntropy)      \
-              X(ScaledSum) X(AttentionForward) X(AttentionBackward)
+#define VEOMNI_OPS_KERNELS(X)                                                             \
+  X(MatMul)                                                                               \
+  X(AddBias)                                                                              \
+  X(ColumnSum)                                                                            \
+  X(GatherRows)                                                                           \
+  X(ScatterAddRows) X(PutRows) X(RmsNormForward) X(RmsNormBackward) X(LayerNormForward)   \
+      X(LayerNormBackward) X(RopeAngles) X(RopeRotate) X(SwigluForward) X(SwigluBackward) \
+          X(ActivationForward) X(ActivationBackward) X(CrossEntropy) X(WeightedSum)       \
+              X(AttentionForward) X(AttentionBackward)
 
 #define VEOMNI_OPS_DECLARE_RUN(Args) void run(const Args& args);
 

@@ -17,6 +17,9 @@ torch::Tensor swiglu(torch::Tensor gate_up_T2I);
 /// Any shape.
 torch::Tensor gelu(torch::Tensor x, bool tanh_approximation);
 
+/// x · sigmoid(1.702 x) (Hugging Face's "quick_gelu"). Any shape.
+torch::Tensor quick_gelu(torch::Tensor x);
+
 /// x · sigmoid(x). Any shape.
 torch::Tensor silu(torch::Tensor x);
 

@@ -29,6 +29,16 @@ std::vector<double> default_inv_freq(double theta, int64_t rotary_dim);
 RopeTable rope_table(torch::Tensor position_ids_T, const std::vector<double>& inv_freq,
                      torch::ScalarType compute_dtype, double attention_scaling = 1.0);
 
+/// The same where every frequency has its own axis of positions (M-RoPE: time, height, width; pictures: row, column):
+/// frequency j turns by position_ids[axis_of_freq[j]].
+///
+/// Shapes:
+///   position_ids  [A, T]
+///   axis_of_freq  R entries in [0, A)
+RopeTable rope_table(torch::Tensor position_ids_AT, const std::vector<double>& inv_freq,
+                     const std::vector<int32_t>& axis_of_freq, torch::ScalarType compute_dtype,
+                     double attention_scaling = 1.0);
+
 /// Rotates dimension i with dimension i + R of every head, i < R; dimensions from 2R on pass
 /// through.
 ///
