@@ -7,9 +7,9 @@
 #include <cstring>
 #include <filesystem>
 
-#include "media_location.h"
 #include "record_index.h"
 #include "record_parser.h"
+#include "veomni/data/media_location.h"
 #include "veomni/data/source.h"
 
 namespace veomni::data {

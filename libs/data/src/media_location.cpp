@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "media_location.h"
+#include "veomni/data/media_location.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -3,8 +3,8 @@
 
 #include <utility>
 
-#include "media_location.h"
 #include "veomni/base/error.h"
+#include "veomni/data/media_location.h"
 #include "veomni/data/source.h"
 
 namespace veomni::data {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "media_location.h"
+#include "veomni/data/media_location.h"
 
 namespace veomni::data {
 
