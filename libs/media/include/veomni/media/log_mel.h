@@ -1,41 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Whisper's log-mel spectrogram (arXiv 2212.04356, section 2.2), as transformers' WhisperFeatureExtractor computes it.
+/// Sound as frames of log-mel energies, the way Whisper reads it (Radford et al., arXiv 2212.04356, section 2.2).
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
+
+#include "veomni/media/audio.h"
 
 namespace veomni::media {
 
 struct LogMelOptions {
-  int64_t num_mel_bins = 128;
   int64_t sample_rate = 16000;
-  int64_t n_fft = 400;         ///< samples of a frame; even, of prime factors 2, 3 and 5
-  int64_t hop_length = 160;    ///< samples between frames
-  int64_t chunk_length = 300;  ///< seconds a clip is padded, or cut, to
+  int64_t num_mels = 128;
+  int64_t n_fft = 400;
+  int64_t hop_length = 160;
+  /// Samples beyond it are cut off; a shorter clip is as if followed by silence up to it.
+  int64_t max_samples = 16000 * 300;
 };
 
-/// Frames every `hop_length` samples, centred; a periodic Hann window; power; triangular filters on Slaney's mel scale
-/// from 0 to 8 kHz, each of equal area; x = log10(max(1e-10, ·)), not below (the largest of the whole padded clip) − 8;
-/// (x + 4) / 4. At its two ends the padded clip is continued by reflection.
+/// log10 mel energies of a periodic Hann window's spectrum, floored at 1e-10 and at eight below the clip's greatest, then
+/// (x + 4) / 4. Slaney's mel scale and norm. Frames are centred on multiples of the hop; what lies before the first sample
+/// is its mirror image.
 ///
-/// Thread-safe: tables are made once, in the constructor.
+/// Thread-safe. Made once: it holds the window, the transform and the filters.
 class LogMel {
  public:
-  /// @throws ConfigError for options out of range
   explicit LogMel(const LogMelOptions& options);
 
-  /// L of a clip of `samples`: ⌈min(samples, chunk_length · sample_rate) / hop_length⌉.
+  /// Frames of `samples` samples: ceil(min(samples, max_samples) / hop).
   int64_t num_frames(int64_t samples) const;
-
-  /// Samples of one channel -> [L, num_mel_bins], row-major. No samples: no frames.
-  std::vector<float> operator()(std::span<const float> samples) const;
-
-  const LogMelOptions& options() const { return options_; }
+  /// [num_frames, num_mels], row-major. @throws Error for another sample rate or no samples
+  std::vector<float> operator()(const Audio& audio) const;
 
  private:
+  /// A triangle over frequencies [begin, begin + weights.size()).
+  struct Filter {
+    int64_t begin = 0;
+    std::vector<double> weights;
+  };
+  void make_filters();
+  double sample(const Audio& audio, int64_t index) const;
+  void energies(const Audio& audio, int64_t frame, double* out) const;
+
   LogMelOptions options_;
+  int64_t freqs_;
+  std::vector<double> window_;
+  std::vector<double> cos_, sin_;  // [freqs, n_fft / 2 + 1]
+  std::vector<Filter> filters_;
 };
 
 }  // namespace veomni::media
