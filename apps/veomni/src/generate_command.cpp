@@ -16,6 +16,14 @@ void add_generate(CLI::App& app) {
       ->required();
   command->add_option("--prompt", options->prompts, "a prompt; give it several times for a batch")
       ->required();
+  command->add_option("--image", options->images,
+                      "a picture every prompt begins with; several are read in turn");
+  command->add_option("--audio", options->audios, "a sound every prompt begins with, likewise");
+  command
+      ->add_option("--output-modality", options->output_modality,
+                   "what every answer begins with; image and audio are written to --out")
+      ->check(CLI::IsMember({"text", "image", "audio"}))
+      ->capture_default_str();
   command
       ->add_option("--template", options->chat_template,
                    "how the prompt is written; none: as it is")
@@ -41,11 +49,26 @@ void add_generate(CLI::App& app) {
   command->add_option("--seed", sampling.seed, "seed of the draws")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  auto& media = options->generate.media_sampling;
+  command
+      ->add_option("--media-temperature", media.temperature,
+                   "as --temperature, for pictures and sound")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--media-top-p", media.top_p, "as --top-p, for pictures and sound")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--guidance", options->generate.guidance,
+                   "how far pictures follow the prompt beyond what was learned; 1: off")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_option("--dtype", options->dtype, "parameters and computation; auto: as saved")
       ->check(CLI::IsMember({"auto", "float32", "float64", "bfloat16"}))
       ->capture_default_str();
-  command->add_option("--out", options->out,
-                      "write {prompt, answer, token ids} as JSON lines instead of printing");
+  command->add_option(
+      "--out", options->out,
+      "write {prompt, answer, token ids} as JSON lines instead of printing; or the picture");
   command->callback([options] { train::run_generate(*options); });
 }
 

@@ -18,18 +18,65 @@ namespace {
 
 constexpr uint64_t kMaxShardBytes = 5'000'000'000;
 
-void write_directory(const std::string& directory, const HfPart& part, torch::ScalarType dtype,
-                     const std::vector<std::string>& extra_files) {
-  fs::remove_all(directory);
+void write_small_files(const std::string& directory, const HfFolder& folder,
+                       torch::ScalarType dtype) {
   fs::create_directories(directory);
-  nlohmann::json config = part.config;
-  config.erase("torch_dtype");
-  config["dtype"] = nn::dtype_word(dtype);
+  nlohmann::json config = folder.config;
+  if (!folder.parts.empty()) {
+    config.erase("torch_dtype");
+    config["dtype"] = nn::dtype_word(dtype);
+  }
   io::write_file(directory + "/config.json", config.dump(2) + "\n", {.fsync = true});
-  for (const auto& file : extra_files) {
+  if (!folder.preprocessor.empty()) {
+    io::write_file(directory + "/preprocessor_config.json", folder.preprocessor.dump(2) + "\n",
+                   {.fsync = true});
+  }
+  for (const auto& file : folder.extra_files) {
     fs::copy_file(file, directory + "/" + fs::path(file).filename().string(),
                   fs::copy_options::overwrite_existing);
   }
+}
+
+std::unique_ptr<io::ShardedSafetensorsWriter> open_writer(const std::string& directory,
+                                                          const HfFolder& folder,
+                                                          torch::ScalarType dtype) {
+  if (folder.parts.empty()) return nullptr;
+  std::vector<io::TensorDecl> tensors;
+  for (const auto& part : folder.parts) {
+    for (const auto& param : part.rules.resolve_all(nn::param_shapes(*part.module))) {
+      for (auto& tensor : io::declare(param, nn::io_dtype(dtype)))
+        tensors.push_back(std::move(tensor));
+    }
+  }
+  return std::make_unique<io::ShardedSafetensorsWriter>(
+      directory, tensors, io::Metadata{{"format", "pt"}}, kMaxShardBytes,
+      io::WriteOptions{.fsync = true});
+}
+
+// Rank 0 writes what all ranks gather. A problem is kept until all have: one that stopped early would hang the others.
+void write_folder(const std::string& directory, const HfFolder& folder, torch::ScalarType dtype,
+                  const GatherFull& gather, Communicator& world) {
+  std::unique_ptr<io::ShardedSafetensorsWriter> writer;
+  together(world, [&] {
+    if (world.rank() != 0) return;
+    write_small_files(directory, folder, dtype);
+    writer = open_writer(directory, folder, dtype);
+  });
+  std::string problem;
+  const auto write = [&](const std::string& name, const torch::Tensor& tensor) {
+    if (!problem.empty()) return;
+    try {
+      writer->write(name, nn::tensor_bytes(tensor));
+    } catch (const std::exception& error) {
+      problem = error.what();
+    }
+  };
+  for (const auto& part : folder.parts) for_each_file_tensor(part, dtype, gather, world, write);
+  together(world, [&] {
+    if (world.rank() != 0) return;
+    VEOMNI_CHECK(problem.empty(), problem);
+    if (writer) writer->finish();
+  });
 }
 
 }  // namespace
@@ -48,38 +95,18 @@ void for_each_file_tensor(
   }
 }
 
-void export_hf(const std::string& directory, const HfPart& part, torch::ScalarType dtype,
-               const GatherFull& gather, const std::vector<std::string>& extra_files,
-               Communicator& world) {
+void export_hf(const std::string& directory, const std::vector<HfFolder>& folders,
+               torch::ScalarType dtype, const GatherFull& gather, Communicator& world) {
   const std::string written = directory + ".tmp";
-  std::unique_ptr<io::ShardedSafetensorsWriter> writer;
   together(world, [&] {
-    if (world.rank() != 0) return;
-    write_directory(written, part, dtype, extra_files);
-    std::vector<io::TensorDecl> tensors;
-    for (const auto& param : part.rules.resolve_all(nn::param_shapes(*part.module))) {
-      for (auto& tensor : io::declare(param, nn::io_dtype(dtype)))
-        tensors.push_back(std::move(tensor));
-    }
-    writer = std::make_unique<io::ShardedSafetensorsWriter>(
-        written, tensors, io::Metadata{{"format", "pt"}}, kMaxShardBytes,
-        io::WriteOptions{.fsync = true});
+    if (world.rank() == 0) fs::remove_all(written);
   });
-  std::string
-      problem;  // kept until all ranks have gathered: one that stopped early would hang the others
-  for_each_file_tensor(part, dtype, gather, world,
-                       [&](const std::string& name, const torch::Tensor& tensor) {
-                         if (!problem.empty()) return;
-                         try {
-                           writer->write(name, nn::tensor_bytes(tensor));
-                         } catch (const std::exception& error) {
-                           problem = error.what();
-                         }
-                       });
+  for (const auto& folder : folders) {
+    write_folder(folder.directory.empty() ? written : written + "/" + folder.directory, folder,
+                 dtype, gather, world);
+  }
   together(world, [&] {
     if (world.rank() != 0) return;
-    VEOMNI_CHECK(problem.empty(), problem);
-    writer->finish();
     fs::remove_all(directory);
     fs::rename(written, directory);
   });

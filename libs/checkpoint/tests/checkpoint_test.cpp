@@ -197,10 +197,14 @@ TEST_F(CheckpointTest, ExportWritesTheFilesNamesAndDtype) {
   std::ofstream(root_ + "/tokenizer.json") << "{}";
   run_ranks(1, [&](Communicator& comm) {
     Job job(comm, 4);
+    const HfFolder folder{"",
+                          {{"model_type", "net"}, {"torch_dtype", "float16"}},
+                          {{&job.net, rules}},
+                          {},
+                          {root_ + "/tokenizer.json"}};
     export_hf(
-        root_ + "/hf", {&job.net, rules, {{"model_type", "net"}, {"torch_dtype", "float16"}}},
-        torch::kBFloat16, [](const nn::Parameter& p, Communicator&) { return p.master(); },
-        {root_ + "/tokenizer.json"}, comm);
+        root_ + "/hf", {folder}, torch::kBFloat16,
+        [](const nn::Parameter& p, Communicator&) { return p.master(); }, comm);
     const io::SafetensorsFile file(root_ + "/hf/model.safetensors");
     EXPECT_THAT(file.names(), testing::UnorderedElementsAre("gate", "up", "down", "norm"));
     const auto up = file.tensor("up");

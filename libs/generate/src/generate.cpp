@@ -2,7 +2,9 @@
 #include "veomni/generate/generate.h"
 
 #include <algorithm>
+#include <unordered_map>
 
+#include "packed_step.h"
 #include "veomni/base/error.h"
 #include "veomni/base/rng.h"
 #include "veomni/generate/kv_cache.h"
@@ -11,83 +13,189 @@ namespace veomni::generate {
 
 namespace {
 
-// The sequences that still run, and their next input tokens.
-struct Live {
-  std::vector<int64_t> index;                // into the caller's prompts
-  std::vector<std::vector<int32_t>> tokens;  // the prompt, then one token a step
-  std::vector<int64_t> position;             // of tokens[i][0]
-};
+class Run {
+ public:
+  Run(model::OmniModel& model, const std::vector<Prompt>& prompts, const GenerateOptions& options,
+      const GenerateRules& rules)
+      : model_(model),
+        prompts_(prompts),
+        options_(options),
+        rules_(rules),
+        caches_(model.foundation()) {}
 
-struct PackedInput {
-  model::ModelInput input;
-  torch::Tensor last_R;  // the row of each sequence's last token
-};
-
-PackedInput pack(const Live& live, torch::Device device) {
-  auto info = std::make_shared<nn::SequenceInfo>();
-  int64_t total = 0;
-  for (const auto& tokens : live.tokens)
-    info->cu_seqlens.push_back(static_cast<int32_t>(total += tokens.size()));
-  auto ids = torch::empty({total}, torch::kLong), positions = torch::empty({total}, torch::kLong);
-  auto last = torch::empty({static_cast<int64_t>(live.tokens.size())}, torch::kLong);
-  int64_t row = 0;
-  for (size_t i = 0; i < live.tokens.size(); ++i) {
-    for (size_t j = 0; j < live.tokens[i].size(); ++j, ++row) {
-      ids.data_ptr<int64_t>()[row] = live.tokens[i][j];
-      positions.data_ptr<int64_t>()[row] = live.position[i] + static_cast<int64_t>(j);
+  std::vector<Generation> all() {
+    results_.resize(prompts_.size());
+    for (size_t i = 0; i < prompts_.size(); ++i) start(i);
+    while (!live_.empty()) {
+      const auto next = step(model_, live_);
+      const size_t count = live_.size();  // drawing may add shadows
+      note_shadows();
+      for (size_t i = 0; i < count; ++i) {
+        if (!live_[i].is_shadow) draw(i, next);
+      }
+      drop_finished();
     }
-    last.data_ptr<int64_t>()[i] = row - 1;
+    return std::move(results_);
   }
-  info->position_ids = positions.to(device);
-  return {{ids.to(device), {}, info}, last.to(device)};
-}
 
-// Draws a token for every live sequence; returns which of them go on.
-std::vector<int64_t> draw(const torch::Tensor& logits_RV, const GenerateOptions& options,
-                          Live& live, std::vector<std::vector<int32_t>>& results) {
-  const auto logits = logits_RV.to(torch::kCPU, torch::kFloat).contiguous();
-  const size_t vocab = logits.size(1);
-  std::vector<int64_t> going;
-  Live next;
-  for (size_t i = 0; i < live.index.size(); ++i) {
-    auto& result = results[live.index[i]];
-    const KeyedRng rng(options.sampling.seed, "sample", live.index[i], result.size());
-    const int32_t token = sample_token({logits.data_ptr<float>() + i * vocab, vocab},
-                                       options.sampling, rng.uniform_at(0));
-    if (std::count(options.stop_ids.begin(), options.stop_ids.end(), token)) continue;
-    result.push_back(token);
-    if (static_cast<int64_t>(result.size()) == options.max_new_tokens) continue;
-    going.push_back(i);
-    next.index.push_back(live.index[i]);
-    next.position.push_back(live.position[i] + static_cast<int64_t>(live.tokens[i].size()));
-    next.tokens.push_back({token});
+ private:
+  void start(size_t index) {
+    const Prompt& prompt = prompts_[index];
+    VEOMNI_CHECK_CONFIG(!prompt.sample.ids.empty(), "prompt ", index,
+                        " has no tokens; give it some text");
+    Sequence sequence;
+    sequence.prompt = index;
+    sequence.read_prompt(prompt.sample);
+    live_.push_back(std::move(sequence));
+    if (!rules_.force.empty()) begin_item(live_.size() - 1, rules_.force);
   }
-  live = std::move(next);
-  return going;
-}
+
+  // The begin token is read together with what precedes it; from then on codes are drawn.
+  void begin_item(size_t at, const std::string& modality) {
+    const MediaTokens& tokens = rules_.media.at(modality);
+    const size_t index = live_[at].prompt;
+    text_of(index).push_back(tokens.begin);
+    live_[at].read_token(tokens.begin);
+    live_[at].drawing = modality;
+    live_[at].codes_left = model_.decoder(modality).num_tokens(tokens.grid);
+    const bool guided = options_.guidance != 1.0 && !prompts_[index].unconditional.ids.empty();
+    if (guided) live_.push_back(shadow_of(at));
+    results_[index].segments.push_back({modality, {}});
+  }
+
+  // A sequence that has read the same but for the user's text.
+  Sequence shadow_of(size_t at) {
+    Sequence shadow;
+    shadow.prompt = live_[at].prompt;
+    shadow.is_shadow = true;
+    shadow.drawing = live_[at].drawing;
+    shadow.read_prompt(prompts_[shadow.prompt].unconditional);
+    for (const auto& segment : results_[shadow.prompt].segments) {
+      for (int32_t token : segment.tokens) {
+        if (segment.modality == "text") {
+          shadow.read_token(token);
+        } else {
+          shadow.read_code(segment.modality, token);
+        }
+      }
+    }
+    return shadow;
+  }
+
+  std::vector<int32_t>& text_of(size_t prompt) {
+    auto& segments = results_[prompt].segments;
+    if (segments.empty() || segments.back().modality != "text") segments.push_back({"text", {}});
+    return segments.back().tokens;
+  }
+
+  double uniform(const Sequence& sequence) const {
+    return KeyedRng(options_.sampling.seed, "sample", prompts_[sequence.prompt].stream,
+                    sequence.drawn)
+        .uniform_at(0);
+  }
+
+  void note_shadows() {
+    shadow_at_.clear();
+    for (size_t i = 0; i < live_.size(); ++i) {
+      if (live_[i].is_shadow) shadow_at_[live_[i].prompt] = i;
+    }
+  }
+
+  void draw(size_t at, const StepLogits& next) {
+    if (live_[at].drawing.empty()) {
+      draw_text(at, next);
+    } else {
+      draw_code(at, next);
+    }
+  }
+
+  void draw_text(size_t at, const StepLogits& next) {
+    Sequence& sequence = live_[at];
+    const int32_t token = sample_token(next.of(at), options_.sampling, uniform(sequence));
+    ++sequence.drawn;
+    if (std::count(rules_.stop_ids.begin(), rules_.stop_ids.end(), token)) {
+      sequence.finished = true;
+      return;
+    }
+    for (const auto& [modality, tokens] : rules_.media) {
+      if (token == tokens.begin) return begin_item(at, modality);
+    }
+    text_of(sequence.prompt).push_back(token);
+    sequence.finished = ++sequence.text_drawn == options_.max_new_tokens;
+    sequence.read_token(token);
+  }
+
+  void draw_code(size_t at, const StepLogits& next) {
+    Sequence& sequence = live_[at];
+    const std::string modality = sequence.drawing;
+    std::vector<float> logits(next.of(at).begin(), next.of(at).end());
+    const auto found = shadow_at_.find(sequence.prompt);
+    Sequence* shadow = found == shadow_at_.end() ? nullptr : &live_[found->second];
+    if (shadow) {
+      const auto without = next.of(found->second);
+      for (size_t c = 0; c < logits.size(); ++c)
+        logits[c] = without[c] + static_cast<float>(options_.guidance) * (logits[c] - without[c]);
+    }
+    const int32_t code = sample_token(logits, options_.media_sampling, uniform(sequence));
+    ++sequence.drawn;
+    results_[sequence.prompt].segments.back().tokens.push_back(code);
+    sequence.read_code(modality, code);
+    if (shadow) shadow->read_code(modality, code);
+    if (--sequence.codes_left > 0) return;
+    sequence.drawing.clear();
+    if (shadow) shadow->finished = true;
+    sequence.finished = rules_.one_item;
+    const int32_t end = rules_.media.at(modality).end;
+    if (end < 0) return;
+    text_of(sequence.prompt).push_back(end);
+    sequence.read_token(end);
+  }
+
+  void drop_finished() {
+    std::vector<int64_t> kept;
+    std::vector<Sequence> going;
+    for (size_t i = 0; i < live_.size(); ++i) {
+      if (live_[i].finished) continue;
+      // A shadow that was just made is in no cache; it joins with the next step.
+      if (live_[i].is_cached) kept.push_back(static_cast<int64_t>(i));
+      going.push_back(std::move(live_[i]));
+    }
+    live_ = std::move(going);
+    caches_.keep(kept);
+  }
+
+  model::OmniModel& model_;
+  const std::vector<Prompt>& prompts_;
+  const GenerateOptions& options_;
+  const GenerateRules& rules_;
+  KvCacheScope caches_;
+  std::vector<Sequence> live_;                    // shadows after their leaders
+  std::unordered_map<size_t, size_t> shadow_at_;  // index in live_, by prompt
+  std::vector<Generation> results_;
+};
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> generate(model::OmniModel& model,
-                                           const std::vector<std::vector<int32_t>>& prompts,
-                                           const GenerateOptions& options) {
+std::vector<int32_t> Generation::text() const {
+  std::vector<int32_t> ids;
+  for (const auto& segment : segments) {
+    if (segment.modality == "text")
+      ids.insert(ids.end(), segment.tokens.begin(), segment.tokens.end());
+  }
+  return ids;
+}
+
+std::vector<int32_t> Generation::codes(const std::string& modality) const {
+  for (const auto& segment : segments) {
+    if (segment.modality == modality) return segment.tokens;
+  }
+  return {};
+}
+
+std::vector<Generation> generate(model::OmniModel& model, const std::vector<Prompt>& prompts,
+                                 const GenerateOptions& options, const GenerateRules& rules) {
   torch::NoGradGuard no_grad;
-  std::vector<std::vector<int32_t>> results(prompts.size());
-  Live live;
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    VEOMNI_CHECK_CONFIG(!prompts[i].empty(), "prompt ", i, " has no tokens; give it some text");
-    live.index.push_back(i);
-    live.tokens.push_back(prompts[i]);
-    live.position.push_back(0);
-  }
-  const auto device = model.named_parameters().front().second.value().device();
-  KvCacheScope caches(model);
-  while (!live.index.empty()) {
-    auto packed = pack(live, device);
-    const auto going = draw(model.logits(packed.input, packed.last_R), options, live, results);
-    caches.keep(going);
-  }
-  return results;
+  return Run(model, prompts, options, rules).all();
 }
 
 }  // namespace veomni::generate

@@ -32,9 +32,9 @@ torch::Tensor KvCache::attend(nn::Pending q, nn::Pending k, nn::Pending v,
                               const nn::AttentionSpec& spec) {
   const auto& cu_q = q_seq->cu_seqlens;
   const size_t count = cu_q.size() - 1;
-  if (entries_.empty()) entries_.resize(count);
-  VEOMNI_CHECK(entries_.size() == count, "the KV cache holds ", entries_.size(),
+  VEOMNI_CHECK(entries_.size() <= count, "the KV cache holds ", entries_.size(),
                " sequences, the batch has ", count);
+  entries_.resize(count);  // sequences that join come last
   const auto k_TGK = k.get(), v_TGK = v.get();
   std::vector<torch::Tensor> keys, values;
   std::vector<int32_t> cu_k{0};

@@ -5,6 +5,7 @@
 
 #include "veomni/base/error.h"
 #include "veomni/generate/kv_cache.h"
+#include "veomni/model/build.h"
 #include "veomni/nn/materialize.h"
 #include "veomni/ops/compare.h"
 
@@ -25,6 +26,23 @@ std::unique_ptr<model::OmniModel> tiny_model(bool window) {
   return model;
 }
 
+// Text in, text out.
+std::vector<std::vector<int32_t>> write(model::OmniModel& model,
+                                        const std::vector<std::vector<int32_t>>& prompts,
+                                        const GenerateOptions& options,
+                                        const GenerateRules& rules = {}) {
+  std::vector<Prompt> all(prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    all[i].sample.ids = prompts[i];
+    all[i].sample.labels.assign(prompts[i].size(), -100);
+    all[i].stream = i;
+  }
+  std::vector<std::vector<int32_t>> texts;
+  for (const auto& generation : generate(model, all, options, rules))
+    texts.push_back(generation.text());
+  return texts;
+}
+
 const std::vector<std::vector<int32_t>> kPrompts = {
     {1, 2, 3, 4, 5}, {7}, {11, 12, 13, 14, 15, 16, 17, 18, 19}};
 
@@ -36,7 +54,7 @@ std::vector<int32_t> recompute_greedy(model::OmniModel& model, std::vector<int32
   for (int64_t i = 0; i < count; ++i) {
     const int64_t n = static_cast<int64_t>(tokens.size());
     auto ids = torch::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()));
-    auto logits = model.logits({ids, {}, nn::make_sequence({n})});
+    auto logits = model.logits({.ids_T = ids, .seq = nn::make_sequence({n})});
     out.push_back(static_cast<int32_t>(logits[n - 1].argmax().item<int64_t>()));
     tokens.push_back(out.back());
   }
@@ -49,7 +67,7 @@ TEST_P(Generate, CachedBatchEqualsRecomputingEachSequence) {
   auto model = tiny_model(GetParam());
   GenerateOptions options;
   options.max_new_tokens = 12;
-  const auto got = generate(*model, kPrompts, options);
+  const auto got = write(*model, kPrompts, options);
   for (size_t i = 0; i < kPrompts.size(); ++i) {
     EXPECT_EQ(got[i], recompute_greedy(*model, kPrompts[i], 12)) << i;
   }
@@ -60,9 +78,9 @@ TEST_P(Generate, ASequencesDrawsDoNotDependOnItsNeighbours) {
   GenerateOptions options;
   options.max_new_tokens = 20;
   options.sampling = {.temperature = 1.0, .top_p = 0.9, .seed = 3};
-  const auto together = generate(*model, kPrompts, options);
+  const auto together = write(*model, kPrompts, options);
   // Sequence 0 alone is still sequence 0: the same key.
-  EXPECT_EQ(generate(*model, {kPrompts[0]}, options)[0], together[0]);
+  EXPECT_EQ(write(*model, {kPrompts[0]}, options)[0], together[0]);
   EXPECT_NE(together[0], together[1]);
 }
 
@@ -72,24 +90,23 @@ TEST(GenerateStops, AtAStopIdWhichIsNotPartOfTheResult) {
   auto model = tiny_model(false);
   GenerateOptions options;
   options.max_new_tokens = 12;
-  const auto free = generate(*model, kPrompts, options);
-  options.stop_ids = {free[2][3]};
-  const auto stopped = generate(*model, kPrompts, options);
+  const auto free = write(*model, kPrompts, options);
+  const auto stopped = write(*model, kPrompts, options, {.stop_ids = {free[2][3]}});
   const auto end = std::find(free[2].begin(), free[2].end(), free[2][3]);
   EXPECT_EQ(stopped[2], std::vector<int32_t>(free[2].begin(), end));
 }
 
 TEST(GenerateStops, AnEmptyPromptIsTheUsersMistake) {
   auto model = tiny_model(false);
-  EXPECT_THROW(generate(*model, {{1}, {}}, {}), ConfigError);
+  EXPECT_THROW(write(*model, {{1}, {}}, {}), ConfigError);
 }
 
 TEST(KvCacheScope, RestoresPlainAttention) {
   auto model = tiny_model(false);
-  const model::ModelInput input{torch::arange(6), {}, nn::make_sequence({6})};
+  const model::ModelInput input{.ids_T = torch::arange(6), .seq = nn::make_sequence({6})};
   torch::NoGradGuard no_grad;
   const auto before = model->logits(input);
-  generate(*model, kPrompts, {.max_new_tokens = 2});
+  write(*model, kPrompts, {.max_new_tokens = 2});
   EXPECT_TRUE(torch::equal(model->logits(input), before));
 }
 

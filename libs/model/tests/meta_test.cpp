@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "veomni/base/timer.h"
-#include "veomni/model/omni_model.h"
+#include "veomni/model/build.h"
 #include "veomni/nn/materialize.h"
 #include "veomni/ops/allocation_count.h"
 
@@ -44,10 +44,10 @@ Counted count(const Size& size, torch::Device device, torch::ScalarType dtype) {
   const int64_t T = seq->num_tokens();
   const auto ids = torch::zeros({T}, torch::dtype(torch::kLong).device(device));
   const auto labels = torch::ones({T}, torch::dtype(torch::kLong));
+  const auto weights = torch::full({T}, 1.0 / static_cast<double>(T), torch::kDouble);
+  const ModelInput input{.ids_T = ids, .labels_T = labels, .weights_T = weights, .seq = seq};
   counter.reset();
-  auto loss =
-      model->losses({ids, labels, seq}, {{"text", 1.0 / static_cast<double>(T)}}).at("text");
-  loss.backward();
+  model->losses(input).total.backward();
   return {counter.stats(device.type()), counter.aten_stats(device.type())};
 }
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "veomni/base/error.h"
+#include "veomni/model/build.h"
 #include "veomni/model/omni_model.h"
 #include "veomni/model/registration.h"
 
@@ -22,7 +23,8 @@ nlohmann::json config() {
 
 std::string refusal(const nlohmann::json& config) {
   try {
-    make_foundation(config, "config.json", {torch::kMeta, torch::kFloat});
+    make_foundation(find_part("foundation", "", "", config, "config.json"), "config.json",
+                    {torch::kMeta, torch::kFloat});
   } catch (const ConfigError& error) {
     return error.what();
   }

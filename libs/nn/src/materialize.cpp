@@ -89,10 +89,14 @@ std::vector<io::ParamShape> param_shapes(Module& part) {
   return shapes;
 }
 
-void load_weights(Module& part, const io::RuleSet& rules, const io::SafetensorsIndex& index) {
-  const auto resolved = rules.resolve_all(param_shapes(part));
+void load_weights(Module& part, const io::RuleSet& rules, const io::SafetensorsIndex& index,
+                  const std::function<bool(const std::string&)>& wanted) {
+  auto parameters = part.named_parameters();
+  if (wanted) std::erase_if(parameters, [&](const auto& entry) { return !wanted(entry.first); });
+  std::vector<io::ParamShape> shapes;
+  for (const auto& [path, parameter] : parameters) shapes.push_back({path, parameter.shape()});
+  const auto resolved = rules.resolve_all(shapes);
   io::check_complete(resolved, index, rules);
-  const auto parameters = part.named_parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     auto parameter = parameters[i].second;
     const auto plan = io::plan_read(resolved[i], index, parameter.shard());

@@ -52,6 +52,18 @@ int64_t num_parameters(model::OmniModel& model) {
   return count;
 }
 
+// A contact sheet for every evaluation source that read or made media.
+std::vector<ReportSection> media_sections(const std::vector<EvalExhibit>& exhibits) {
+  std::vector<ReportSection> sections;
+  for (const auto& exhibit : exhibits) {
+    if (sections.empty() || sections.back().title != exhibit.source)
+      sections.push_back({exhibit.source, "", ReportMedia{}});
+    std::get<ReportMedia>(sections.back().body)
+        .items.push_back({exhibit.mime, exhibit.bytes, exhibit.caption});
+  }
+  return sections;
+}
+
 std::string today() {
   const std::time_t now = std::time(nullptr);
   char text[32];
@@ -85,6 +97,9 @@ void RunDirectory::add_step(const StepResult& result, int64_t step, double step_
   m.step_ms = step_ms;
   m.tokens_per_second = static_cast<double>(result.tokens) / step_ms * 1e3;
   m.peak_rss_mib = peak_rss_mib();
+  if (result.losses.size() > 1) {
+    for (const auto& [name, value] : result.losses) m.more["loss/" + name] = value;
+  }
   for (const auto& [name, value] : evaluation) m.more["eval/" + name] = value;
   metrics_.write(m);
   tensorboard_.add(m);
@@ -95,9 +110,11 @@ void RunDirectory::finish() { progress_->finish(); }
 
 ReportData RunDirectory::report(model::OmniModel& model,
                                 const std::map<std::string, double>& metrics,
-                                const std::vector<SampleAnswer>& answers) const {
+                                const std::vector<SampleAnswer>& answers,
+                                const std::vector<EvalExhibit>& exhibits) const {
   const auto lines = read_metrics(metrics_file(recipe_.output));
-  const auto& config = model.foundation().config();
+  const auto& config = model.has_foundation() ? model.foundation().config()
+                                              : model.decoders().begin()->second->config();
   ReportData data;
   data.title = config.value("model_type", std::string("model")) + ", " + recipe_.file;
   data.subtitle = recipe_.output + ", " + today();
@@ -124,6 +141,7 @@ ReportData RunDirectory::report(model::OmniModel& model,
       samples.samples.push_back({answer.prompt, answer.answer, ""});
     data.sections.push_back({"Samples", "", samples});
   }
+  for (auto& section : media_sections(exhibits)) data.sections.push_back(std::move(section));
   data.sections.push_back(
       {"Recipe", "every default filled in", ReportText{resolved_recipe(recipe_)}});
   return data;
@@ -131,11 +149,12 @@ ReportData RunDirectory::report(model::OmniModel& model,
 
 void RunDirectory::write_results(model::OmniModel& model,
                                  const std::map<std::string, double>& metrics,
-                                 const std::vector<SampleAnswer>& answers) {
+                                 const std::vector<SampleAnswer>& answers,
+                                 const std::vector<EvalExhibit>& exhibits) {
   if (!metrics.empty() || !answers.empty()) {
     io::write_file(recipe_.output + "/eval.json", evaluation_json(metrics, answers));
   }
-  write_report(recipe_.output + "/report.html", report(model, metrics, answers));
+  write_report(recipe_.output + "/report.html", report(model, metrics, answers, exhibits));
 }
 
 }  // namespace veomni::train

@@ -36,14 +36,16 @@ class RunDirectory {
 
   /// Writes eval.json and report.html.
   void write_results(model::OmniModel& model, const std::map<std::string, double>& metrics,
-                     const std::vector<SampleAnswer>& answers);
+                     const std::vector<SampleAnswer>& answers,
+                     const std::vector<EvalExhibit>& exhibits);
 
   double total_flops() const { return total_flops_; }
   double total_seconds() const { return timer_.elapsed_ms() / 1e3; }
 
  private:
   ReportData report(model::OmniModel& model, const std::map<std::string, double>& metrics,
-                    const std::vector<SampleAnswer>& answers) const;
+                    const std::vector<SampleAnswer>& answers,
+                    const std::vector<EvalExhibit>& exhibits) const;
 
   const Recipe& recipe_;
   Timer timer_;

@@ -31,8 +31,30 @@ ReadyModel ready_model(const model::ModelOptions& options,
   return ready;
 }
 
+data::MediaProcessors make_processors(model::OmniModel& model, const model::ModelOptions& given) {
+  const auto options = model::resolve(given);
+  data::MediaProcessors processors;
+  for (const auto& [modality, encoder] : model.encoders()) {
+    processors.inputs[modality] =
+        encoder->make_processor(model::preprocessor_config(options.encoders.at(modality)));
+  }
+  for (const auto& [modality, decoder] : model.decoders()) {
+    processors.targets[modality] =
+        decoder->make_processor(model::preprocessor_config(options.decoders.at(modality)));
+  }
+  processors.only_targets = !model.has_foundation();
+  return processors;
+}
+
+bool is_tokenizer_recipe(const Recipe& recipe) {
+  const auto& part = recipe.model.foundation;
+  return recipe.model.path.empty() && part.path.empty() &&
+         (!part.config.IsDefined() || part.config.IsNull()) && !recipe.model.decoders.empty();
+}
+
 std::string tokenizer_path(const Recipe& recipe) {
   if (!recipe.data.tokenizer.empty()) return recipe.data.tokenizer;
+  if (!recipe.model.path.empty() && recipe.model.foundation.path.empty()) return recipe.model.path;
   VEOMNI_CHECK_CONFIG(
       !recipe.model.foundation.path.empty(), recipe.file,
       ": data.tokenizer is empty and model.foundation has no directory; name a tokenizer.json");
@@ -40,6 +62,7 @@ std::string tokenizer_path(const Recipe& recipe) {
 }
 
 data::Tokenizer open_tokenizer(const Recipe& recipe) {
+  if (is_tokenizer_recipe(recipe)) return {};
   return data::Tokenizer::from_file(tokenizer_path(recipe));
 }
 

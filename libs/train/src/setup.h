@@ -6,8 +6,9 @@
 #include <string>
 
 #include "veomni/comm/device_mesh.h"
+#include "veomni/data/media_processors.h"
 #include "veomni/data/tokenizer.h"
-#include "veomni/model/omni_model.h"
+#include "veomni/model/build.h"
 #include "veomni/nn/materialize.h"
 #include "veomni/parallel/plan.h"
 #include "veomni/train/recipe.h"
@@ -39,6 +40,12 @@ data::Tokenizer open_tokenizer(const Recipe& recipe);
 std::string tokenizer_path(const Recipe& recipe);
 void check_vocabulary(const data::Tokenizer& tokenizer, int64_t vocab_size,
                       const std::string& where);
+
+/// What the loader needs of the model's encoders and decoders.
+data::MediaProcessors make_processors(model::OmniModel& model, const model::ModelOptions& options);
+
+/// Whether a recipe trains a decoder's tokenizer alone: there is no text, and no tokenizer for it.
+bool is_tokenizer_recipe(const Recipe& recipe);
 
 /// Chooses kernels and switches determinism on; once per job, before any op.
 void apply_ops(const OpsOptions& options);

@@ -51,23 +51,40 @@ std::vector<std::string> tokenizer_files(const Recipe& recipe) {
   return files;
 }
 
-void export_model(const Recipe& recipe, model::OmniModel& model, Communicator& world) {
-  auto& foundation = model.foundation();
+// What `veomni forward` finds a modality's tokens by.
+void add_placeholder_ids(const Recipe& recipe, const data::Tokenizer& tokenizer,
+                         nlohmann::json& config) {
+  for (const auto& [modality, tokens] :
+       {std::pair{"image", recipe.data.media.image}, {"audio", recipe.data.media.audio}}) {
+    if (const auto id = tokenizer.token_to_id(tokens.pad))
+      config[std::string(modality) + "_token_id"] = *id;
+  }
+}
+
+void export_model(const Recipe& recipe, model::OmniModel& model, const data::Tokenizer& tokenizer,
+                  Communicator& world) {
   const std::string& word = recipe.checkpoint.hf_dtype;
   const auto dtype = word == "auto" ? compute_dtype(recipe.parallel) : nn::parse_dtype(word);
-  checkpoint::export_hf(hf_directory(recipe),
-                        {&foundation, foundation.rules(), foundation.config()}, dtype,
-                        parallel::full_master, tokenizer_files(recipe), world);
+  std::vector<checkpoint::HfFolder> folders;
+  for (auto& folder : model::saved_layout(model, recipe.model)) {
+    const bool is_top = folder.directory.empty();
+    checkpoint::HfFolder out{folder.directory, folder.config, {}, folder.preprocessor, {}};
+    if (is_top && !tokenizer.empty()) out.extra_files = tokenizer_files(recipe);
+    for (auto& part : folder.parts) out.parts.push_back({part.module, part.rules});
+    if (is_top && folder.parts.empty()) add_placeholder_ids(recipe, tokenizer, out.config);
+    folders.push_back(std::move(out));
+  }
+  checkpoint::export_hf(hf_directory(recipe), folders, dtype, parallel::full_master, world);
 }
 
 // The evaluation and the report at the end of a run.
-void conclude(const Recipe& recipe, Trainer& trainer, Evaluator& evaluator, RunDirectory* run,
-              Communicator& world) {
-  export_model(recipe, trainer.model(), world);
-  const auto metrics = evaluator.metrics(trainer.model());
-  const auto answers = evaluator.answers(trainer.model());
+void conclude(const Recipe& recipe, const data::Tokenizer& tokenizer, Trainer& trainer,
+              Evaluator& evaluator, RunDirectory* run, Communicator& world) {
+  export_model(recipe, trainer.model(), tokenizer, world);
+  const auto metrics = evaluator.metrics();
+  const auto answers = evaluator.answers();
   if (!run) return;
-  run->write_results(trainer.model(), metrics, answers);
+  run->write_results(trainer.model(), metrics, answers, evaluator.exhibits());
   for (const auto& [name, value] : metrics) log::info("{:<36} {:.4f}", name, value);
   for (const auto& answer : answers) log::info("> {}\n  {}", answer.prompt, answer.answer);
   log::info(
@@ -80,7 +97,7 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
                    const std::optional<std::string>& resume, DeviceMesh& mesh) {
   Communicator& world = *mesh.communicator("world");
   Trainer trainer(recipe, mesh, tokenizer);
-  Evaluator evaluator(recipe, tokenizer, data_parallel(mesh));
+  Evaluator evaluator(recipe, tokenizer, data_parallel(mesh), trainer.model(), recipe.output);
   if (resume) {
     trainer.restore(*resume);
     log::info("resumed from {}", *resume);
@@ -98,7 +115,7 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
     const double step_ms = timer.elapsed_ms();
     const bool last = trainer.steps_done() == recipe.train.steps;
     std::map<std::string, double> evaluation;
-    if (due(recipe.eval.every) && !last) evaluation = evaluator.metrics(trainer.model());
+    if (due(recipe.eval.every) && !last) evaluation = evaluator.metrics(EvalDepth::kLosses);
     if (run) run->add_step(result, trainer.steps_done(), step_ms, evaluation);
     if (due(recipe.checkpoint.every)) {
       trainer.save(checkpoint_root(recipe));
@@ -106,13 +123,15 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
     }
   }
   if (run) run->finish();
-  conclude(recipe, trainer, evaluator, run.get(), world);
+  conclude(recipe, tokenizer, trainer, evaluator, run.get(), world);
 }
 
 void check_data(const Recipe& recipe, const data::Tokenizer& tokenizer) {
   data::LoaderPlan plan;
   plan.micro_batch_tokens = recipe.train.micro_batch_tokens;
-  data::EvalStream stream(recipe.data, plan, tokenizer);
+  const auto model =
+      model::build_model(recipe.model, {torch::kMeta, compute_dtype(recipe.parallel)});
+  data::EvalStream stream(recipe.data, plan, tokenizer, 0, make_processors(*model, recipe.model));
   int64_t micro_batches = 0;
   while (stream.next()) ++micro_batches;
   fmt::print("{:<20} {:>10} {:>10} {:>12} {:>8} {:>10}\n", "source", "records", "samples", "tokens",
@@ -154,8 +173,8 @@ namespace {
 // A recipe's model with the weights of a step directory or a Hugging Face one.
 ReadyModel load_for_eval(const Recipe& recipe, const std::string& directory, DeviceMesh& mesh) {
   if (fs::is_regular_file(directory + "/config.json")) {
-    const model::ModelOptions from_directory{.foundation = {.path = directory}};
-    return ready_model(from_directory, recipe.parallel, mesh, nn::Masters::kNone, 0);
+    return ready_model(model::options_of_directory(directory), recipe.parallel, mesh,
+                       nn::Masters::kNone, 0);
   }
   auto ready = plan_model(recipe.model, recipe.parallel, mesh);
   nn::materialize(*ready.model, torch::kCPU, nn::Masters::kNone);
@@ -172,9 +191,10 @@ void run_eval(const Recipe& recipe, const std::string& directory, const std::str
   const auto tokenizer = open_tokenizer(recipe);
   run_world(recipe.mesh, recipe.comm, [&](DeviceMesh& mesh) {
     auto ready = load_for_eval(recipe, directory, mesh);
-    Evaluator evaluator(recipe, tokenizer, data_parallel(mesh));
-    const auto metrics = evaluator.metrics(*ready.model);
-    const auto answers = evaluator.answers(*ready.model);
+    const std::string beside = out.empty() ? "" : fs::absolute(out).parent_path().string();
+    Evaluator evaluator(recipe, tokenizer, data_parallel(mesh), *ready.model, beside);
+    const auto metrics = evaluator.metrics();
+    const auto answers = evaluator.answers();
     if (mesh.communicator("world")->rank() != 0) return;
     for (const auto& [name, value] : metrics) fmt::print("{:<36} {:.4f}\n", name, value);
     for (const auto& answer : answers) fmt::print("> {}\n  {}\n", answer.prompt, answer.answer);

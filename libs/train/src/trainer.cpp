@@ -3,7 +3,8 @@
 
 #include <cmath>
 
-#include "batch_input.h"
+#include "codebook.h"
+#include "objective.h"
 #include "setup.h"
 #include "veomni/base/error.h"
 #include "veomni/checkpoint/checkpoint.h"
@@ -17,8 +18,14 @@ Trainer::Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& 
       ready_model(recipe.model, recipe.parallel, mesh, nn::Masters::kTrainable, recipe.train.seed);
   model_ = std::move(ready.model);
   parallel_ = std::move(ready.parallel);
-  check_vocabulary(tokenizer, model_->foundation().vocab_size(), tokenizer_path(recipe));
+  if (model_->has_foundation())
+    check_vocabulary(tokenizer, model_->foundation().vocab_size(), tokenizer_path(recipe));
   make_optimizer();
+  objective_ = make_objective(recipe, *model_);
+  if (!model_->has_foundation()) {
+    codebook_ = std::make_unique<CodebookKeeper>(recipe.train.codebook, recipe.train.seed, *model_,
+                                                 dp_, *parallel_.group);
+  }
   if (recipe.train.steps == 0) return;
   data::LoaderPlan plan;
   plan.seed = recipe.train.seed;
@@ -26,8 +33,11 @@ Trainer::Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& 
   plan.accumulation = recipe.train.accumulation;
   plan.dp_rank = dp_.rank();
   plan.dp_size = dp_.size();
-  loader_ = std::make_unique<data::Loader>(recipe.data, plan, tokenizer);
+  loader_ = std::make_unique<data::Loader>(recipe.data, plan, tokenizer,
+                                           make_processors(*model_, recipe.model));
 }
+
+Trainer::~Trainer() = default;
 
 void Trainer::make_optimizer() {
   std::vector<optim::OptimParam> params;
@@ -48,55 +58,56 @@ void Trainer::make_optimizer() {
 }
 
 std::vector<data::Batch> Trainer::next_batches() {
+  const int axes =
+      model_->has_foundation() ? static_cast<int>(model_->foundation().position_axes()) : 1;
   std::vector<data::Batch> batches;
-  for (const auto& micro_batch : loader_->next()) batches.push_back(data::collate(micro_batch));
+  for (const auto& micro_batch : loader_->next())
+    batches.push_back(data::collate(micro_batch, axes));
   return batches;
 }
 
 // What the step's losses are divided by must be known before its first backward: one all-reduce a step.
-StepResult Trainer::count(const std::vector<data::Batch>& batches) {
-  const auto& foundation = model_->foundation();
-  StepResult result;
+StepResult Trainer::count(const std::vector<data::Batch>& batches, LossValues& loss_counts) {
+  double tokens = 0, flops = 0;
   for (const auto& batch : batches) {
-    result.tokens += batch.num_tokens();
-    result.loss_tokens += batch.num_loss_tokens;
-    result.flops +=
-        3.0 * foundation.weight_flops_per_token() * static_cast<double>(batch.num_tokens());
-    for (size_t i = 1; i < batch.cu_seqlens.size(); ++i) {
-      result.flops +=
-          3.0 * foundation.attention_flops(batch.cu_seqlens[i] - batch.cu_seqlens[i - 1]);
-    }
+    tokens += static_cast<double>(batch.num_tokens());
+    flops += objective_->flops(batch);
+    for (const auto& [name, count] : objective_->counts(batch)) loss_counts[name] += count;
   }
-  auto sums = torch::tensor(
-      {static_cast<double>(result.tokens), static_cast<double>(result.loss_tokens), result.flops},
-      torch::kDouble);
+  std::vector<double> all = {tokens, flops};
+  for (const auto& [name, count] : loss_counts) all.push_back(count);
+  auto sums = torch::tensor(all, torch::kDouble);
   dp_.all_reduce(sums, sums, ReduceOp::kSum)->wait();
   const double* sum = sums.data_ptr<double>();
-  result.tokens = static_cast<int64_t>(sum[0]);
-  result.loss_tokens = static_cast<int64_t>(sum[1]);
-  result.flops = sum[2];
+  StepResult result;
+  result.tokens = static_cast<int64_t>(*sum++);
+  result.flops = *sum++;
+  for (auto& [name, count] : loss_counts) count = *sum++;
   return result;
 }
 
-double Trainer::forward_backward(const data::Batch& batch, int64_t loss_tokens) {
-  const double scale = loss_tokens > 0 ? 1.0 / static_cast<double>(loss_tokens) : 0.0;
-  double value = 0;
-  torch::Tensor total;
-  for (auto& [name, loss] : model_->losses(batch_input(batch), {{"text", scale}})) {
-    value += loss.item<double>();
-    total = total.defined() ? total + loss : loss;
+void Trainer::run_batches(const std::vector<data::Batch>& batches, const LossValues& loss_counts,
+                          StepResult& result) {
+  for (const auto& batch : batches) {
+    const auto term = objective_->forward(batch, loss_counts, steps_done_);
+    for (const auto& [name, value] : term.values) result.losses[name] += value;
+    if (term.total.requires_grad()) term.total.backward();
   }
-  if (total.requires_grad()) total.backward();
-  return value;
+  std::vector<double> mine;
+  for (const auto& [name, value] : result.losses) mine.push_back(value);
+  auto sums = torch::tensor(mine, torch::kDouble);
+  dp_.all_reduce(sums, sums, ReduceOp::kSum)->wait();
+  const double* sum = sums.data_ptr<double>();
+  for (auto& [name, value] : result.losses) value = *sum++;
+  result.loss = objective_->total(result.losses);
 }
 
 StepResult Trainer::step() {
   const auto batches = next_batches();
-  StepResult result = count(batches);
-  for (const auto& batch : batches) result.loss += forward_backward(batch, result.loss_tokens);
-  auto loss = torch::full({1}, result.loss, torch::kDouble);
-  dp_.all_reduce(loss, loss, ReduceOp::kSum)->wait();
-  result.loss = loss.item<double>();
+  LossValues loss_counts;
+  StepResult result = count(batches, loss_counts);
+  if (codebook_) codebook_->before_step(steps_done_, batches);
+  run_batches(batches, loss_counts, result);
 
   result.grad_norm = parallel::gradient_norm(trained_, *parallel_.group);
   check_finite(result.loss, result.grad_norm, batches);

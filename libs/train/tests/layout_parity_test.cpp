@@ -11,7 +11,7 @@
 #include "veomni/comm/local.h"
 #include "veomni/comm/run_ranks.h"
 #include "veomni/generate/generate.h"
-#include "veomni/model/omni_model.h"
+#include "veomni/model/build.h"
 #include "veomni/nn/materialize.h"
 #include "veomni/ops/compare.h"
 #include "veomni/parallel/fully_shard.h"
@@ -27,7 +27,6 @@ struct Case {
   bool recompute, reshard;
   int accumulation;
   bool tied, empty_rank;
-  std::string train = "all";
   torch::ScalarType dtype;
 };
 
@@ -59,7 +58,7 @@ model::ModelInput micro_batch(int rank, int k, bool empty) {
   const int64_t T = seq->num_tokens();
   auto ids = (torch::arange(T) * 7 + rank * 13 + k * 5) % 61, labels = (ids * 3 + 1) % 61;
   labels = torch::where(torch::arange(T) % 4 == 3, torch::full_like(labels, -100), labels);
-  return {ids, labels, seq};
+  return {.ids_T = ids, .labels_T = labels, .seq = seq};
 }
 
 bool is_empty(const Case& c, int rank) { return c.empty_rank && rank == c.ranks - 1; }
@@ -74,8 +73,9 @@ double step_scale(const Case& c) {
   return 1.0 / static_cast<double>(count);
 }
 
-void backward(model::OmniModel& model, const model::ModelInput& input, double scale) {
-  model.losses(input, {{"text", scale}}).at("text").backward();
+void backward(model::OmniModel& model, model::ModelInput input, double scale) {
+  input.weights_T = torch::full({input.labels_T.size(0)}, scale, torch::kDouble);
+  model.losses(input).total.backward();
 }
 
 Gradients one_rank(const Case& c) {
@@ -143,21 +143,20 @@ std::vector<Case> all_cases() {
           for (bool empty_rank : {false, true}) {
             for (auto dtype : {torch::kDouble, torch::kFloat}) {
               if (empty_rank && ranks == 1) continue;  // no token at all: nothing to divide by
-              cases.push_back(
-                  {ranks, recompute, true, accumulation, tied, empty_rank, "all", dtype});
+              cases.push_back({ranks, recompute, true, accumulation, tied, empty_rank, dtype});
             }
           }
         }
       }
     }
   }
-  cases.push_back({3, false, false, 3, true, true, "all", torch::kDouble});
+  cases.push_back({3, false, false, 3, true, true, torch::kDouble});
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Qwen3, LayoutParity, testing::ValuesIn(all_cases()), name_of);
 
 TEST(LayoutParity, TheSameLayoutTwiceIsBitEqual) {
-  const Case c{3, true, true, 3, true, true, "all", torch::kFloat};
+  const Case c{3, true, true, 3, true, true, torch::kFloat};
   const auto a = many_ranks(c), b = many_ranks(c);
   for (const auto& [name, g] : a) EXPECT_TRUE(torch::equal(g, b.at(name))) << name;
 }
@@ -182,8 +181,8 @@ TEST(LayoutParity, AStepWithoutLabelsGivesZeroGradients) {
 TEST(DefaultGenerator, NeverMoves) {
   const auto state = [] { return at::detail::getDefaultCPUGenerator().get_state(); };
   const auto before = state();
-  one_rank({1, true, true, 1, true, false, "all", torch::kFloat});
-  many_ranks({2, true, true, 1, true, false, "all", torch::kFloat});
+  one_rank({1, true, true, 1, true, false, torch::kFloat});
+  many_ranks({2, true, true, 1, true, false, torch::kFloat});
   const auto options = model_options(true);
   auto model = model::build_model(options, {torch::kMeta, torch::kFloat});
   nn::materialize(*model, torch::kCPU, nn::Masters::kNone);
@@ -191,7 +190,10 @@ TEST(DefaultGenerator, NeverMoves) {
   generate::GenerateOptions sampled;
   sampled.max_new_tokens = 8;
   sampled.sampling.temperature = 1;
-  generate::generate(*model, {{1, 2}, {3}}, sampled);
+  std::vector<generate::Prompt> prompts(2);
+  prompts[0].sample = {.ids = {1, 2}, .labels = {-100, -100}};
+  prompts[1].sample = {.ids = {3}, .labels = {-100}};
+  generate::generate(*model, prompts, sampled, {});
   EXPECT_TRUE(torch::equal(state(), before));
 }
 

@@ -15,11 +15,19 @@
 
 namespace veomni::checkpoint {
 
-/// One part of a model and how it looks in a Hugging Face directory.
+/// One part of a model and how its tensors are called in a Hugging Face directory.
 struct HfPart {
   nn::Module* module = nullptr;
   io::RuleSet rules;
-  nlohmann::json config;  ///< config.json; its dtype is set to the weights'
+};
+
+/// One Hugging Face directory.
+struct HfFolder {
+  std::string directory;        ///< below the model's; "": the model's own
+  nlohmann::json config;        ///< config.json; its dtype is set to the weights'
+  std::vector<HfPart> parts;    ///< all in its safetensors; none: a directory without weights
+  nlohmann::json preprocessor;  ///< preprocessor_config.json; empty: none
+  std::vector<std::string> extra_files;  ///< copied into it: tokenizer.json …
 };
 
 /// A parameter's full tensor, on every rank (parallel::full_master, parallel::full_gradient).
@@ -31,11 +39,10 @@ void for_each_file_tensor(
     const HfPart& part, torch::ScalarType dtype, const GatherFull& gather, Communicator& world,
     const std::function<void(const std::string&, const torch::Tensor&)>& take);
 
-/// Writes config.json, model.safetensors (or shards of at most 5 GB) and copies of `extra_files` (tokenizer.json …).
+/// Writes every folder's config.json, model.safetensors (or shards of at most 5 GB) and extra files.
 /// Collective. The directory appears whole: it is written beside and renamed.
 /// @throws veomni::Error on every rank if one cannot write
-void export_hf(const std::string& directory, const HfPart& part, torch::ScalarType dtype,
-               const GatherFull& gather, const std::vector<std::string>& extra_files,
-               Communicator& world);
+void export_hf(const std::string& directory, const std::vector<HfFolder>& folders,
+               torch::ScalarType dtype, const GatherFull& gather, Communicator& world);
 
 }  // namespace veomni::checkpoint

@@ -10,7 +10,7 @@
 namespace veomni::generate {
 
 /// One layer's cache for a batch of sequences. Every attend() appends the new keys and values of each sequence of
-/// q_seq (one segment a live sequence, in order) and attends over all of its own so far; causal masks align at the end.
+/// q_seq (one segment a live sequence, in order; new sequences come after those it holds) and attends over all of its own so far; causal masks align at the end.
 ///
 /// T new tokens of all live sequences  G kv heads  K head dim
 class KvCache final : public nn::AttentionCore {

@@ -23,17 +23,33 @@ void fill_weights(OmniModel& model, const ModelOptions& options, uint64_t seed);
 /// A model whose parts are what a directory holds: a whole model's, or one part's own.
 ModelOptions options_of_directory(const std::string& path);
 
-/// preprocessor_config.json of a part's directory, or an empty object.
-nlohmann::json preprocessor_config(const PartOptions& part, const ModelOptions& options);
+/// preprocessor_config.json of a part's directory with the recipe's keys over it; an object, perhaps empty.
+nlohmann::json preprocessor_config(const PartOptions& part);
 
-/// A part of a built model, as it is written to a directory.
-struct NamedPart {
+/// `options` with the parts of `options.path` filled in.
+ModelOptions resolve(const ModelOptions& options);
+
+/// A part of a built model and how its tensors are called in a directory's files.
+struct SavedPart {
   std::string name;  ///< "foundation", "encoders.image", "decoders.image", "projectors"
   nn::Module* module = nullptr;
   io::RuleSet rules;
-  nlohmann::json config;
 };
-/// Every part in a fixed order, projectors last.
-std::vector<NamedPart> parts_of(OmniModel& model);
+
+/// One directory of a saved model.
+struct SavedFolder {
+  std::string directory;  ///< below the model's; "": the model's own
+  nlohmann::json config;
+  std::vector<SavedPart> parts;  ///< in its safetensors; none: only a config.json
+  std::string source;            ///< the directory it was made from, or ""
+  nlohmann::json preprocessor;   ///< preprocessor_config.json; empty: none
+};
+
+/// How a model is written:
+///   - one part alone, or all parts of one whole model's directory: that directory again, as it was;
+///   - any other composition: a directory whose config.json names the directories of its parts (foundation,
+///     encoders/image, decoders/image, projectors), each a Hugging Face directory by itself.
+/// options_of_directory() reads either.
+std::vector<SavedFolder> saved_layout(OmniModel& model, const ModelOptions& options);
 
 }  // namespace veomni::model

@@ -21,7 +21,7 @@ using media::Grid;
 
 /// What the foundation is given and what it is to predict of the items of a batch.
 struct Encoded {
-  torch::Tensor codes_R;      ///< int64, without gradient
+  torch::Tensor codes_R;    ///< int64, without gradient
   torch::Tensor embeds_RD;  ///< inserted at the items' tokens
 };
 
@@ -45,9 +45,16 @@ class Decoder : public nn::Module {
                                     const std::vector<Grid>& grids) = 0;
   /// The losses that train the tokenizer, by name, each summed over elements and multiplied by `scale` (1 / items of
   /// the step, over all ranks and micro-batches), so that they SUM.
+  /// @param quantize  false: a plain autoencoder, whose codebook terms are zeros that keep the graph; what training
+  ///                  begins with, so that codes can be taken from latents that mean something
   virtual std::map<std::string, torch::Tensor> tokenizer_losses(const torch::Tensor& features_PF,
                                                                 const std::vector<Grid>& grids,
-                                                                double scale) = 0;
+                                                                double scale, bool quantize) = 0;
+  /// The vectors that codes are looked up for, as the look-up sees them [R, E]; no graph.
+  virtual torch::Tensor latents(const torch::Tensor& features_PF,
+                                const std::vector<Grid>& grids) = 0;
+  /// [C, E].
+  virtual nn::Parameter codebook() = 0;
 
   // The head.
   /// Tokens to predict and embeddings to insert for target media.
@@ -76,6 +83,8 @@ class Decoder : public nn::Module {
   virtual io::RuleSet rules() const = 0;
   /// Whether a parameter (path relative to this module) belongs to the tokenizer (else: to the head).
   virtual bool is_tokenizer(const std::string& parameter) const = 0;
+  /// Of the head: whether it is the embedding of codes, which `train: head` leaves as it is.
+  virtual bool is_code_embedding(const std::string& parameter) const = 0;
   virtual std::unique_ptr<media::Processor> make_processor(
       const nlohmann::json& preprocessor) const = 0;
 

@@ -32,6 +32,8 @@ class Encoder : public nn::Module {
   virtual int64_t output_size() const = 0;
   /// Token embeddings of one item.
   virtual int64_t num_tokens(const Grid& grid) const = 0;
+  /// How they lie for M-RoPE (media::Features::token_grid); the product is num_tokens.
+  virtual Grid token_grid(const Grid& grid) const { return {num_tokens(grid), 1, 1}; }
 
   /// The config.json it was built from, every key kept.
   virtual const nlohmann::json& config() const = 0;

@@ -14,6 +14,7 @@ struct PartOptions {
   std::string type;
   std::string path;   ///< a Hugging Face directory: config and weights
   YAML::Node config;  ///< or a config.json's content, initialised at random
+  YAML::Node preprocessor;
   std::string train = "all";
 };
 
@@ -29,6 +30,9 @@ void visit_part(Visitor& v, PartOptions& o, const char* train_help, const Constr
     "Hugging Face directory with config.json and safetensors: its own, or a whole model's that "
     "holds it");
   v("config", o.config, "content of a config.json, for a part from scratch (instead of path)");
+  v("preprocessor", o.preprocessor,
+    "content of a preprocessor_config.json: how media become its input; keys replace those of the "
+    "path's file");
   v("train", o.train, train_help, train);
 }
 }  // namespace detail
@@ -61,7 +65,8 @@ template <typename Visitor> void visit_fields(Visitor& v, ModelOptions& o) {
   v("path", o.path,
     "a whole model's directory (one of ours, or Hugging Face's); parts named below replace its "
     "own");
-  v("foundation", o.foundation, "the language model; without one, a decoder's tokenizer is trained");
+  v("foundation", o.foundation,
+    "the language model; without one, a decoder's tokenizer is trained");
   v("encoders", o.encoders, "what reads media, by modality: image, audio");
   v("decoders", o.decoders, "what draws media, by modality: image");
 }

@@ -32,12 +32,14 @@ struct CodeInput {
 
 /// T packed tokens  R rows asked for  V vocabulary  C codes
 struct ModelInput {
-  torch::Tensor ids_T;     ///< int64; what stands at media tokens is not read
-  torch::Tensor labels_T;  ///< int64, already shifted: the target of each position, -100 where none; may be undefined
+  torch::Tensor ids_T;  ///< int64; what stands at media tokens is not read
+  torch::Tensor
+      labels_T;  ///< int64, already shifted: the target of each position, -100 where none; may be undefined
   torch::Tensor weights_T;  ///< what each position's loss is multiplied with, on the CPU
   nn::Sequence seq;
-  std::map<std::string, MediaInput> inputs;   ///< for encoders, by modality
-  std::map<std::string, MediaInput> targets;  ///< for decoders; the token before an item's first is never media's
+  std::map<std::string, MediaInput> inputs;  ///< for encoders, by modality
+  std::map<std::string, MediaInput>
+      targets;  ///< for decoders; the token before an item's first is never media's
   std::map<std::string, CodeInput> codes;
   /// Every encoder and decoder runs, whether it has items or not, because other ranks' may. A caller whose ranks all
   /// have the same input may leave the absent ones out.
@@ -66,6 +68,20 @@ class Projector : public nn::Module {
   nn::Linear fc1_, fc2_;
 };
 
+/// All projectors of a model, by the part they serve: "encoders.image", "decoders.image.in".
+class Projectors final : public nn::Module {
+ public:
+  void add(const std::string& part, int64_t in, int64_t out, const nn::ParamOptions& options);
+  /// x itself where the part needs none.
+  torch::Tensor forward(const std::string& part, torch::Tensor x_RD) const;
+  bool has(const std::string& part) const { return by_part_.contains(part); }
+  bool empty() const { return by_part_.empty(); }
+  Projector& at(const std::string& part) { return *by_part_.at(part); }
+
+ private:
+  std::map<std::string, std::unique_ptr<Projector>> by_part_;
+};
+
 class OmniModel final : public nn::Unit {
  public:
   struct Parts {
@@ -84,10 +100,7 @@ class OmniModel final : public nn::Unit {
   const std::map<std::string, std::unique_ptr<Decoder>>& decoders() const {
     return parts_.decoders;
   }
-  /// By path below this model: "projectors.encoders.image".
-  const std::map<std::string, std::unique_ptr<Projector>>& projectors() const {
-    return projectors_;
-  }
+  Projectors& projectors() { return projectors_; }
   Encoder& encoder(const std::string& modality);
   Decoder& decoder(const std::string& modality);
 
@@ -109,7 +122,10 @@ class OmniModel final : public nn::Unit {
   /// What a decoder's tokenizer makes of its own codes [P, F], straight-through.
   torch::Tensor reconstruct(const std::string& modality, const MediaInput& input);
   std::map<std::string, torch::Tensor> tokenizer_losses(const std::string& modality,
-                                                        const MediaInput& input, double scale);
+                                                        const MediaInput& input, double scale,
+                                                        bool quantize = true);
+  /// The vectors a decoder's tokenizer looks codes up for [R, E], no graph.
+  torch::Tensor latents(const std::string& modality, const MediaInput& input);
   /// Codes [R] -> media values [P, F], no graph.
   torch::Tensor lm_generate(const std::string& modality, const torch::Tensor& codes_R,
                             const std::vector<Grid>& grids);
@@ -122,11 +138,10 @@ class OmniModel final : public nn::Unit {
   Embedded embed(const ModelInput& input);
   torch::Tensor hidden(const ModelInput& input);
   torch::Tensor features_of(const MediaInput& input, int64_t width) const;
-  torch::Tensor project(const std::string& name, torch::Tensor x_RD) const;
   torch::Tensor code_logits(const std::string& modality, const torch::Tensor& hidden_RD);
 
   Parts parts_;
-  std::map<std::string, std::unique_ptr<Projector>> projectors_;
+  Projectors projectors_;
   nn::ScatterSlot scatter_;
   nn::ParamOptions options_;
 };

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace veomni::model {
 /// Where a part lies in a whole model's directory.
 struct Within {
   std::string architecture;  ///< of the whole model's config.json
-  std::string config;        ///< dotted key of the part's config in it: "thinker_config.audio_config"
+  std::string config;  ///< dotted key of the part's config in it: "thinker_config.audio_config"
   /// How its tensors are called there, an entry an exporter, newest first. The first whose first lead begins a name of
   /// the directory's files is taken.
   std::vector<std::vector<io::Lead>> leads;
@@ -28,8 +29,9 @@ struct ModelEntry {
   std::string model_type;                  ///< config.json's model_type
   std::vector<std::string> architectures;  ///< config.json's architectures it answers to
   std::string summary;
-  std::string modality;         ///< of encoders and decoders
+  std::string modality;  ///< of encoders and decoders
   std::vector<Within> within = {};
+  std::vector<std::string> other_types = {};  ///< model_types that are the same architecture
 };
 
 /// Everything registered, sorted by kind and name.
@@ -38,8 +40,9 @@ const std::vector<ModelEntry>& registered_models();
 /// A part as a config.json describes it.
 struct PartConfig {
   const ModelEntry* entry = nullptr;
-  nlohmann::json config;           ///< the part's own
-  const Within* within = nullptr;  ///< where it lies in a whole model's directory; null: the directory is its own
+  nlohmann::json config;  ///< the part's own
+  const Within* within =
+      nullptr;  ///< where it lies in a whole model's directory; null: the directory is its own
 };
 
 /// Finds a part in a config.json, its own or a whole model's: by `type` where it is given, else by `architectures`,
@@ -48,6 +51,10 @@ struct PartConfig {
 /// @throws ConfigError that lists the known ones
 PartConfig find_part(const std::string& kind, const std::string& modality, const std::string& type,
                      const nlohmann::json& config, const std::string& where);
+
+/// The same without an opinion: none where the config describes no such part.
+std::optional<PartConfig> look_for_part(const std::string& kind, const std::string& modality,
+                                        const std::string& type, const nlohmann::json& config);
 
 std::unique_ptr<Foundation> make_foundation(const PartConfig& part, const std::string& where,
                                             const nn::ParamOptions& options);

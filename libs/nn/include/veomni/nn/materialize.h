@@ -2,6 +2,7 @@
 /// From a model on `meta` to one with memory: allocate, initialise, load. One path for whole tensors and shards.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,9 @@ std::vector<io::ParamShape> param_shapes(Module& part);
 
 /// Reads a part's tensors from a safetensors index; each rank reads only the bytes of its shards. Dtypes are converted.
 /// @param part   the module whose parameters the rules name (paths relative to it)
+/// @param wanted  parameters (paths relative to the part) to be read; the others are left alone. None: all
 /// @throws veomni::Error naming a tensor that is missing, left over or of another shape
-void load_weights(Module& part, const io::RuleSet& rules, const io::SafetensorsIndex& index);
+void load_weights(Module& part, const io::RuleSet& rules, const io::SafetensorsIndex& index,
+                  const std::function<bool(const std::string&)>& wanted = {});
 
 }  // namespace veomni::nn

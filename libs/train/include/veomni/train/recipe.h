@@ -2,13 +2,15 @@
 /// A recipe: everything a job is, in one YAML file. Field by field in docs/recipe.md.
 #pragma once
 
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "veomni/base/fields.h"
 #include "veomni/data/data_options.h"
 #include "veomni/generate/generate.h"
-#include "veomni/model/omni_model.h"
+#include "veomni/model/model_options.h"
 #include "veomni/optim/optimizer.h"
 #include "veomni/parallel/plan.h"
 
@@ -47,6 +49,22 @@ template <typename Visitor> void visit_fields(Visitor& v, OpsOptions& o) {
     one_of({"auto", "onednn", "blas", "own"}));
 }
 
+struct CodebookOptions {
+  int64_t autoencoder_steps = 0;
+  int64_t restart_every = 0;
+  int64_t restart_until = 0;
+};
+template <typename Visitor> void visit_fields(Visitor& v, CodebookOptions& o) {
+  v("autoencoder_steps", o.autoencoder_steps,
+    "first steps without quantisation; then the codes begin as k-means centres of the latents",
+    at_least(0));
+  v("restart_every", o.restart_every,
+    "steps between looks for codes that the batch does not use; they move to where latents are; "
+    "0: never",
+    at_least(0));
+  v("restart_until", o.restart_until, "step from which codes are left where they are", at_least(0));
+}
+
 struct TrainOptions {
   int64_t steps = 0;
   int64_t micro_batch_tokens = 2048;
@@ -54,6 +72,8 @@ struct TrainOptions {
   int64_t seed = 0;
   bool deterministic = true;
   int64_t log_every = 0;
+  std::map<std::string, double> loss_weights;
+  CodebookOptions codebook;
 };
 template <typename Visitor> void visit_fields(Visitor& v, TrainOptions& o) {
   v("steps", o.steps, "optimizer steps; 0 builds the model, evaluates and exports it", at_least(0));
@@ -65,6 +85,10 @@ template <typename Visitor> void visit_fields(Visitor& v, TrainOptions& o) {
     "the same layout and thread count twice gives bit-equal losses");
   v("log_every", o.log_every, "steps between lines of a log file; 0: a line every ten seconds",
     at_least(0));
+  v("loss_weights", o.loss_weights,
+    "what each mean loss is multiplied with, by name: text (or data.sources[].loss) and the "
+    "modalities of model.decoders; left out: 1");
+  v("codebook", o.codebook, "how a decoder's tokenizer keeps its codes in use");
 }
 
 struct EvalSourceOptions {
@@ -73,6 +97,8 @@ struct EvalSourceOptions {
   std::string format = "auto";
   std::vector<std::string> metrics = {"loss"};
   int64_t max_records = 0;
+  int64_t repeat = 1;
+  std::optional<generate::GenerateOptions> generate;
 };
 template <typename Visitor> void visit_fields(Visitor& v, EvalSourceOptions& o) {
   v("name", o.name, "prefix of its metrics: NAME_loss, NAME_bits_per_byte");
@@ -81,9 +107,14 @@ template <typename Visitor> void visit_fields(Visitor& v, EvalSourceOptions& o) 
     one_of({"auto", "jsonl", "text_lines", "text_paragraphs"}));
   v("metrics", o.metrics,
     "loss (nats a token), perplexity, bits_per_byte, unigram_bits_per_byte (add-one, counted on "
-    "data.sources)",
-    one_of({"loss", "perplexity", "bits_per_byte", "unigram_bits_per_byte"}));
+    "data.sources); accuracy (free generation equals the assistant's text); generated, "
+    "reconstructed (pictures or sounds of the assistant, written to <output>/pictures/NAME); "
+    "mean_squared_error, code_perplexity (of a tokenizer on the assistant's media)",
+    one_of({"loss", "perplexity", "bits_per_byte", "unigram_bits_per_byte", "accuracy", "generated",
+            "reconstructed", "mean_squared_error", "code_perplexity"}));
   v("max_records", o.max_records, "stop after so many records; 0: all", at_least(0));
+  v("repeat", o.repeat, "generated: items drawn for each record", at_least(1));
+  v("generate", o.generate, "accuracy, generated: how, where it is not as in eval.generate");
 }
 
 struct EvalOptions {

@@ -2,6 +2,7 @@
 /// One rank of a training job, in data-flow order.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -20,28 +21,28 @@ namespace veomni::train {
 
 /// What one step did.
 struct StepResult {
-  double loss = 0;  ///< mean over all counted tokens of the step, all ranks; 0 where none counted
-  double grad_norm = 0;     ///< global, before clipping
-  double lr = 0;            ///< base learning rate
-  int64_t tokens = 0;       ///< tokens run through the model, all ranks
-  int64_t loss_tokens = 0;  ///< of these, counted by the loss
-  double flops = 0;         ///< model FLOPs, forward and backward, all ranks; recompute not counted
+  double loss =
+      0;  ///< Σ weight · mean loss; with text alone the mean over all counted tokens of the step, all ranks
+  std::map<std::string, double> losses;  ///< the mean losses by name; 0 where none counted
+  double grad_norm = 0;                  ///< global, before clipping
+  double lr = 0;                         ///< base learning rate
+  int64_t tokens = 0;                    ///< tokens run through the model, all ranks
+  double flops = 0;  ///< model FLOPs, forward and backward, all ranks; recompute not counted
 };
+
+class Objective;
+class CodebookKeeper;
 
 /// Builds model, optimizer and loader on this rank and steps them. Every rank of the mesh makes the same calls.
 class Trainer {
  public:
   /// Model on meta -> parallelize -> materialize -> weights -> optimizer -> loader; nothing is written to disk.
   Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& tokenizer);
+  ~Trainer();
 
   /// micro-batches -> global token count -> forward and backward of each -> norm and clip -> update.
   /// @throws veomni::Error before the update if loss or gradient norm is not finite, naming step, micro-batch, tensor
   StepResult step();
-
-  /// The forward and backward of one micro-batch. Its gradients are added to what is there.
-  /// @param loss_tokens  counted tokens of the whole step, over all ranks and micro-batches
-  /// @returns this rank's term of the step's loss
-  double forward_backward(const data::Batch& batch, int64_t loss_tokens);
 
   int64_t steps_done() const { return steps_done_; }
   model::OmniModel& model() { return *model_; }
@@ -56,7 +57,10 @@ class Trainer {
 
  private:
   std::vector<data::Batch> next_batches();
-  StepResult count(const std::vector<data::Batch>& batches);
+  StepResult count(const std::vector<data::Batch>& batches,
+                   std::map<std::string, double>& loss_counts);
+  void run_batches(const std::vector<data::Batch>& batches,
+                   const std::map<std::string, double>& loss_counts, StepResult& result);
   void check_finite(double loss, double grad_norm, const std::vector<data::Batch>& batches);
   void make_optimizer();
 
@@ -68,6 +72,8 @@ class Trainer {
   std::unique_ptr<optim::Optimizer> optimizer_;
   std::vector<nn::Parameter> trained_;  // in the optimizer's order
   std::unique_ptr<data::Loader> loader_;
+  std::unique_ptr<Objective> objective_;
+  std::unique_ptr<CodebookKeeper> codebook_;  // where a tokenizer trains
   int64_t steps_done_ = 0;
 };
 

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "veomni/model/build.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "veomni/base/error.h"
+#include "veomni/io/hf_directory.h"
+#include "veomni/io/json_fields.h"
+#include "veomni/model/registration.h"
+#include "veomni/nn/materialize.h"
+#include "yaml_json.h"
+
+namespace veomni::model {
+
+namespace {
+
+using nlohmann::json;
+
+// A saved decoder says so in its config.json when its head is in the files too.
+constexpr const char* kHeadWidth = "veomni_head_width";
+// A whole model's directory of ours: its config.json names the directories of its parts.
+constexpr const char* kOmniType = "veomni_omni";
+
+bool has_config(const PartOptions& part) {
+  return part.config.IsDefined() && !part.config.IsNull();
+}
+
+bool is_given(const PartOptions& part) { return !part.path.empty() || has_config(part); }
+
+// A part's config and where it was read: a recipe's key or a file.
+struct Described {
+  PartConfig part;
+  std::string where;
+};
+
+Described describe(const std::string& kind, const std::string& modality, const PartOptions& options,
+                   const std::string& key) {
+  VEOMNI_CHECK_CONFIG(options.path.empty() != !has_config(options), key,
+                      " needs either `path` (a Hugging Face directory) or `config` "
+                      "(for a model from scratch)");
+  if (has_config(options)) {
+    const std::string where = key + ".config";
+    return {find_part(kind, modality, options.type, yaml_to_json(options.config), where), where};
+  }
+  const auto directory = io::HfDirectory::open(options.path);
+  return {find_part(kind, modality, options.type, directory.config(), directory.config_path()),
+          directory.config_path()};
+}
+
+// The width of a head that lies in a directory beside its tokenizer; 0: there is none.
+int64_t saved_head_width(const PartConfig& part) {
+  if (part.within) return part.config.value("projection_dim", int64_t{0});
+  return part.config.value(kHeadWidth, int64_t{0});
+}
+
+void set_trainable(nn::Module& module, bool trainable) {
+  for (auto& [name, parameter] : module.named_parameters()) parameter.set_trainable(trainable);
+}
+
+void apply_train(OmniModel& model, const ModelOptions& options) {
+  if (model.has_foundation() && options.foundation.train == "none")
+    set_trainable(model.foundation(), false);
+  for (const auto& [modality, encoder] : model.encoders()) {
+    const std::string& train = options.encoders.at(modality).train;
+    for (auto& [name, parameter] : encoder->named_parameters())
+      parameter.set_trainable(train == "all" ||
+                              (train == "projector" && encoder->is_projector(name)));
+    if (train == "none" && model.projectors().has("encoders." + modality))
+      set_trainable(model.projectors().at("encoders." + modality), false);
+  }
+  for (const auto& [modality, decoder] : model.decoders()) {
+    const std::string& train = options.decoders.at(modality).train;
+    for (auto& [name, parameter] : decoder->named_parameters()) {
+      const bool tokenizer = decoder->is_tokenizer(name);
+      const bool wanted =
+          tokenizer ? !model.has_foundation() && train == "all"
+                    : train == "all" || (train == "head" && !decoder->is_code_embedding(name));
+      parameter.set_trainable(wanted);
+    }
+    for (const char* side : {".in", ".out"}) {
+      const std::string name = "decoders." + modality + side;
+      if (train == "none" && model.projectors().has(name))
+        set_trainable(model.projectors().at(name), false);
+    }
+  }
+}
+
+// How an exporter calls the part's tensors in a whole model's directory.
+const std::vector<io::Lead>& leads_in(const PartConfig& part, const std::string& path) {
+  const auto index = io::HfDirectory::open(path).weights();
+  for (const auto& leads : part.within->leads) {
+    const auto& tensors = index.tensors();
+    const bool fits = std::any_of(tensors.begin(), tensors.end(), [&](const auto& entry) {
+      return entry.first.starts_with(leads.front().whole);
+    });
+    if (fits) return leads;
+  }
+  throw_config_error(path + ": no tensor begins with " + part.within->leads.front().front().whole +
+                     ", where a " + part.entry->model_type + " lies");
+}
+
+// Loads a part from its directory, its own or a whole model's.
+void load_part(nn::Module& module, const io::RuleSet& own_rules, const PartConfig& part,
+               const std::string& path,
+               const std::function<bool(const std::string&)>& wanted = {}) {
+  const auto index = io::HfDirectory::open(path).weights();
+  nn::load_weights(module, part.within ? own_rules.under(leads_in(part, path)) : own_rules, index,
+                   wanted);
+}
+
+std::vector<std::string> names_of(nn::Module& module) {
+  std::vector<std::string> names;
+  for (const auto& [path, parameter] : module.named_parameters()) names.push_back(parameter.name());
+  return names;
+}
+
+io::RuleSet identity_rules(nn::Module& module) {
+  std::vector<io::TensorRule> rules;
+  for (const auto& [path, parameter] : module.named_parameters())
+    rules.push_back({.param = path, .files = {path}});
+  return io::RuleSet(std::move(rules));
+}
+
+std::string projector_directory(const ModelOptions& options) {
+  return options.path.empty() ? "" : options.path + "/projectors";
+}
+
+}  // namespace
+
+// `model.path` stands for all parts of a directory; what a recipe says of a part replaces what it says.
+ModelOptions resolve(const ModelOptions& options) {
+  if (options.path.empty()) return options;
+  ModelOptions all = options_of_directory(options.path);
+  const auto replace = [](auto& part, const auto& with) {
+    const bool given = is_given(with);
+    const auto source = part;
+    part = with;
+    if (!given) {
+      part.path = source.path;
+      part.type = with.type.empty() ? source.type : with.type;
+    }
+  };
+  replace(all.foundation, options.foundation);
+  for (const auto& [modality, part] : options.encoders) replace(all.encoders[modality], part);
+  for (const auto& [modality, part] : options.decoders) replace(all.decoders[modality], part);
+  return all;
+}
+
+std::unique_ptr<OmniModel> build_model(const ModelOptions& given, const nn::ParamOptions& o) {
+  const ModelOptions options = resolve(given);
+  OmniModel::Parts parts;
+  // Without a foundation a recipe trains a decoder's tokenizer, and `forward` runs a part by itself.
+  const bool with_foundation =
+      is_given(options.foundation) || (options.encoders.empty() && options.decoders.empty());
+  if (with_foundation) {
+    const auto [part, where] = describe("foundation", "", options.foundation, "model.foundation");
+    parts.foundation = make_foundation(part, where, o);
+  }
+  for (const auto& [modality, encoder] : options.encoders) {
+    const auto [part, where] = describe("encoder", modality, encoder, "model.encoders." + modality);
+    parts.encoders[modality] = make_encoder(part, where, o);
+  }
+  for (const auto& [modality, decoder] : options.decoders) {
+    const auto [part, where] = describe("decoder", modality, decoder, "model.decoders." + modality);
+    const int64_t saved = has_config(decoder) ? 0 : saved_head_width(part);
+    const int64_t width = !with_foundation ? 0
+                          : saved > 0      ? saved
+                                           : parts.foundation->hidden_size();
+    parts.decoders[modality] = make_decoder(part, where, width, o);
+  }
+  auto model = std::make_unique<OmniModel>(std::move(parts), o);
+  nn::assign_names(*model);
+  apply_train(*model, options);
+  return model;
+}
+
+void fill_weights(OmniModel& model, const ModelOptions& given, uint64_t seed) {
+  const ModelOptions options = resolve(given);
+  const auto fresh = [&](nn::Module& module) {
+    if (const auto names = names_of(module); !names.empty()) nn::initialize(model, seed, names);
+  };
+  const auto fill = [&](nn::Module& module, const io::RuleSet& rules, const std::string& kind,
+                        const std::string& modality, const PartOptions& part) {
+    if (has_config(part)) return fresh(module);
+    load_part(module, rules, describe(kind, modality, part, "").part, part.path);
+  };
+  if (model.has_foundation())
+    fill(model.foundation(), model.foundation().rules(), "foundation", "", options.foundation);
+  for (const auto& [modality, encoder] : model.encoders())
+    fill(*encoder, encoder->rules(), "encoder", modality, options.encoders.at(modality));
+  for (const auto& [modality, decoder] : model.decoders()) {
+    const PartOptions& part = options.decoders.at(modality);
+    if (has_config(part)) {
+      fresh(*decoder);
+      continue;
+    }
+    const auto described = describe("decoder", modality, part, "").part;
+    const bool only_tokenizer = saved_head_width(described) == 0;
+    if (only_tokenizer) fresh(*decoder);
+    load_part(*decoder, decoder->rules(), described, part.path,
+              only_tokenizer ? [&](const std::string& name) { return decoder->is_tokenizer(name); }
+                             : std::function<bool(const std::string&)>{});
+  }
+  if (model.projectors().empty()) return;
+  const std::string directory = projector_directory(options);
+  if (directory.empty() || !std::filesystem::is_directory(directory))
+    return fresh(model.projectors());
+  nn::load_weights(model.projectors(), identity_rules(model.projectors()),
+                   io::SafetensorsIndex::open(directory));
+}
+
+ModelOptions options_of_directory(const std::string& path) {
+  const auto directory = io::HfDirectory::open(path);
+  const json& config = directory.config();
+  ModelOptions options;
+  options.path = path;
+  if (config.value("model_type", "") == kOmniType) {
+    const auto place = [&](const json& name) { return path + "/" + name.get<std::string>(); };
+    if (config.contains("foundation")) options.foundation.path = place(config["foundation"]);
+    for (const auto& [modality, name] : config.value("encoders", json::object()).items())
+      options.encoders[modality].path = place(name);
+    for (const auto& [modality, name] : config.value("decoders", json::object()).items())
+      options.decoders[modality].path = place(name);
+    return options;
+  }
+  if (look_for_part("foundation", "", "", config)) options.foundation.path = path;
+  for (const auto& entry : registered_models()) {
+    if (entry.kind == "foundation" ||
+        !look_for_part(entry.kind, entry.modality, entry.model_type, config))
+      continue;
+    // A type that was asked for always fits; only what the config itself says counts here.
+    const auto part = look_for_part(entry.kind, entry.modality, "", config);
+    if (!part || part->entry != &entry) continue;
+    if (entry.kind == "encoder") options.encoders[entry.modality].path = path;
+    if (entry.kind == "decoder") options.decoders[entry.modality].path = path;
+  }
+  if (!is_given(options.foundation) && options.encoders.empty() && options.decoders.empty())
+    find_part("foundation", "", "", config, directory.config_path());  // says what is known
+  return options;
+}
+
+json preprocessor_config(const PartOptions& part) {
+  json config = json::object();
+  if (!part.path.empty()) {
+    const auto file = io::HfDirectory::open(part.path).find("preprocessor_config.json");
+    if (file) config = io::read_json_file(*file);
+  }
+  if (part.preprocessor.IsDefined() && !part.preprocessor.IsNull())
+    config.update(yaml_to_json(part.preprocessor));
+  return config;
+}
+
+namespace {
+
+// How the part's tensors are called in the directory it came from.
+io::RuleSet rules_in(const io::RuleSet& own, const PartConfig& part, const std::string& path) {
+  return part.within ? own.under(leads_in(part, path)) : own;
+}
+
+// The parts in a fixed order, named and with the rules of their own directories.
+std::vector<SavedFolder> own_folders(OmniModel& model, const ModelOptions& options) {
+  std::vector<SavedFolder> folders;
+  const auto add = [&](const std::string& name, const std::string& directory, nn::Module& module,
+                       const io::RuleSet& rules, json config, const PartOptions& part) {
+    folders.push_back({directory,
+                       std::move(config),
+                       {{name, &module, rules}},
+                       part.path,
+                       preprocessor_config(part)});
+  };
+  if (model.has_foundation()) {
+    auto& part = model.foundation();
+    add("foundation", "foundation", part, part.rules(), part.config(), options.foundation);
+  }
+  for (const auto& [modality, part] : model.encoders())
+    add("encoders." + modality, "encoders/" + modality, *part, part->rules(), part->config(),
+        options.encoders.at(modality));
+  for (const auto& [modality, part] : model.decoders()) {
+    json config = part->config();
+    if (part->lm_width() > 0) config[kHeadWidth] = part->lm_width();
+    add("decoders." + modality, "decoders/" + modality, *part, part->rules(), config,
+        options.decoders.at(modality));
+  }
+  if (!model.projectors().empty()) {
+    auto& part = model.projectors();
+    add("projectors", "projectors", part, identity_rules(part), json::object(), {});
+  }
+  return folders;
+}
+
+// Whether every part lies in one and the same directory of a whole model.
+bool is_one_directory(const ModelOptions& options, const std::vector<SavedFolder>& folders) {
+  return std::all_of(folders.begin(), folders.end(), [&](const SavedFolder& folder) {
+    return !folder.source.empty() && folder.source == options.path;
+  });
+}
+
+json composite_config(const std::vector<SavedFolder>& folders) {
+  json config = {{"model_type", kOmniType}, {"architectures", {"OmniModel"}}};
+  for (const auto& folder : folders) {
+    const std::string& name = folder.parts.front().name;
+    const size_t dot = name.find('.');
+    if (dot == name.npos) {
+      config[name] = folder.directory;
+    } else {
+      config[name.substr(0, dot)][name.substr(dot + 1)] = folder.directory;
+    }
+  }
+  return config;
+}
+
+SavedFolder joined(const ModelOptions& options, std::vector<SavedFolder> folders) {
+  SavedFolder whole{"",
+                    io::HfDirectory::open(options.path).config(),
+                    {},
+                    options.path,
+                    folders.front().preprocessor};
+  for (auto& folder : folders) {
+    auto& part = folder.parts.front();
+    const size_t dot = part.name.find('.');
+    const std::string kind =
+        part.name.substr(0, part.name.starts_with("foundation") ? dot : dot - 1);
+    const std::string modality = dot == part.name.npos ? "" : part.name.substr(dot + 1);
+    const PartOptions& source =
+        kind == "foundation" ? static_cast<const PartOptions&>(options.foundation)
+        : kind == "encoder"  ? options.encoders.at(modality)
+                             : static_cast<const PartOptions&>(options.decoders.at(modality));
+    part.rules = rules_in(part.rules, describe(kind, modality, source, "").part, options.path);
+    whole.parts.push_back(std::move(part));
+  }
+  return whole;
+}
+
+}  // namespace
+
+std::vector<SavedFolder> saved_layout(OmniModel& model, const ModelOptions& given) {
+  const ModelOptions options = resolve(given);
+  auto folders = own_folders(model, options);
+  if (is_one_directory(options, folders)) return {joined(options, std::move(folders))};
+  if (folders.size() == 1) {
+    folders.front().directory = "";
+    return folders;
+  }
+  SavedFolder top{"", composite_config(folders), {}, "", {}};
+  folders.insert(folders.begin(), std::move(top));
+  return folders;
+}
+
+}  // namespace veomni::model

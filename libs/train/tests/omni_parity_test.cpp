@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks that lack a modality: every gradient equals one rank's, whoever has it, whatever trains, and nobody hangs.
+#include <gtest/gtest.h>
+
+#include "veomni/comm/device_mesh.h"
+#include "veomni/comm/run_ranks.h"
+#include "veomni/model/build.h"
+#include "veomni/nn/materialize.h"
+#include "veomni/ops/compare.h"
+#include "veomni/parallel/fully_shard.h"
+#include "veomni/parallel/plan.h"
+
+namespace veomni::train {
+namespace {
+
+using Gradients = std::map<std::string, torch::Tensor>;
+
+enum class Who { kNobody, kFirst, kLast, kOdd, kAll };
+
+bool has(Who who, int rank, int ranks) {
+  switch (who) {
+    case Who::kNobody: return false;
+    case Who::kFirst: return rank == 0;
+    case Who::kLast: return rank == ranks - 1;
+    case Who::kOdd: return rank % 2 == 1;
+    case Who::kAll: return true;
+  }
+  return false;
+}
+
+struct Case {
+  int ranks;
+  Who image, audio, drawn;
+  std::string train_image = "all", train_audio = "all", train_drawn = "all",
+              train_foundation = "all";
+  bool recompute = false;
+};
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const Case& c = info.param;
+  const auto word = [](Who who) {
+    return std::string(std::array{"Nobody", "First", "Last", "Odd", "All"}[static_cast<int>(who)]);
+  };
+  return "ranks" + std::to_string(c.ranks) + "_image" + word(c.image) + "_" + c.train_image +
+         "_audio" + word(c.audio) + "_" + c.train_audio + "_drawn" + word(c.drawn) + "_" +
+         c.train_drawn + "_foundation_" + c.train_foundation + (c.recompute ? "_recompute" : "");
+}
+
+model::ModelOptions model_options(const Case& c) {
+  model::ModelOptions options;
+  options.foundation.config = YAML::Load(
+      "{model_type: qwen3, vocab_size: 61, hidden_size: 24, intermediate_size: 40, "
+      "num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 6, "
+      "initializer_range: 0.2, tie_word_embeddings: true}");
+  options.foundation.train = c.train_foundation;
+  // 16 wide: a projector joins it to the foundation's 24.
+  options.encoders["image"].type = "qwen2_vl_vision";
+  options.encoders["image"].config = YAML::Load(
+      "{depth: 2, embed_dim: 16, hidden_size: 16, num_heads: 2, mlp_ratio: 2, in_channels: 3, "
+      "patch_size: 2, spatial_merge_size: 2, temporal_patch_size: 1, hidden_act: quick_gelu, "
+      "initializer_range: 0.2}");
+  options.encoders["image"].train = c.train_image;
+  options.encoders["audio"].type = "qwen2_5_omni_audio";
+  options.encoders["audio"].config = YAML::Load(
+      "{num_mel_bins: 8, d_model: 16, encoder_layers: 2, encoder_attention_heads: 2, "
+      "encoder_ffn_dim: 32, n_window: 8, output_dim: 24, max_source_positions: 100, "
+      "activation_function: gelu, initializer_range: 0.2}");
+  options.encoders["audio"].train = c.train_audio;
+  options.decoders["image"].type = "janus_vq16";
+  options.decoders["image"].config = YAML::Load(
+      "{base_channels: 32, channel_multiplier: [1, 1], num_res_blocks: 1, latent_channels: 32, "
+      "embed_dim: 8, num_embeddings: 19, num_patches: 2, initializer_range: 0.2}");
+  options.decoders["image"].train = c.train_drawn;
+  return options;
+}
+
+// Draws of a rank's batch: a function of (rank, purpose) only.
+torch::Tensor draws(int rank, int purpose, std::vector<int64_t> shape) {
+  int64_t count = 1;
+  for (int64_t extent : shape) count *= extent;
+  return (torch::arange(count, torch::kDouble) * (0.37 + 0.11 * purpose) + rank + purpose)
+      .sin()
+      .view(shape);
+}
+
+void put(std::map<std::string, model::MediaInput>& inputs, const std::string& modality,
+         torch::Tensor features, std::vector<model::Grid> grids, std::vector<int64_t> tokens) {
+  inputs[modality] = {std::move(features), std::move(grids), {torch::tensor(tokens)}, {}};
+}
+
+// One row of 30 tokens: text; two pictures of 2 tokens at 3 and 9; a clip of 2 tokens at 13; a picture to draw at 20.
+model::ModelInput micro_batch(const Case& c, int rank) {
+  auto seq = nn::make_sequence({18, 12});
+  auto ids = (torch::arange(30) * 7 + rank * 13) % 61, labels = (ids * 3 + 1) % 61;
+  model::ModelInput input{.ids_T = ids, .labels_T = labels, .seq = seq};
+  if (has(c.image, rank, c.ranks))
+    put(input.inputs, "image", draws(rank, 1, {16, 12}), {{1, 4, 2}, {1, 2, 4}}, {3, 4, 9, 10});
+  if (has(c.audio, rank, c.ranks))
+    put(input.inputs, "audio", draws(rank, 2, {10, 8}), {{10, 1, 1}}, {13, 14});
+  if (has(c.drawn, rank, c.ranks))
+    put(input.targets, "image", draws(rank, 3, {16, 3}), {{3, 4, 4}}, {20, 21, 22, 23});
+  return input;
+}
+
+void backward(model::OmniModel& model, const Case& c, int rank) {
+  auto input = micro_batch(c, rank);
+  int64_t drawing_ranks = 0;
+  for (int r = 0; r < c.ranks; ++r) drawing_ranks += has(c.drawn, r, c.ranks);
+  input.weights_T = torch::full({30}, 1.0 / (30.0 * c.ranks), torch::kDouble);
+  for (auto& [modality, items] : input.targets) {
+    items.weights_R = torch::full({items.routes.tokens.size(0)},
+                                  0.5 / (4.0 * static_cast<double>(drawing_ranks)), torch::kDouble);
+  }
+  auto total = model.losses(input).total;
+  if (total.requires_grad()) total.backward();
+}
+
+Gradients one_rank(const Case& c) {
+  const auto options = model_options(c);
+  auto model = model::build_model(options, {torch::kMeta, torch::kDouble});
+  nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
+  model::fill_weights(*model, options, 5);
+  for (int rank = 0; rank < c.ranks; ++rank) backward(*model, c, rank);
+  Gradients out;
+  for (auto& [name, p] : model->named_parameters()) {
+    if (p.trainable()) out[name] = p.grad();
+  }
+  return out;
+}
+
+Gradients many_ranks(const Case& c) {
+  Gradients out;
+  run_ranks(c.ranks, [&](Communicator& comm) {
+    const auto options = model_options(c);
+    DeviceMesh mesh(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &comm), {});
+    auto model = model::build_model(options, {torch::kMeta, torch::kDouble});
+    parallel::ParallelOptions parallel;
+    parallel.defaults.recompute = {c.recompute ? "layer" : "none"};
+    const auto done = parallel::parallelize(*model, mesh, parallel);
+    nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
+    model::fill_weights(*model, options, 5);
+    backward(*model, c, comm.rank());
+    EXPECT_EQ(done.stats->gathered_bytes, 0) << "left gathered after backward";
+    for (auto& [name, p] : model->named_parameters()) {
+      if (!p.trainable()) continue;
+      auto full = parallel::full_gradient(p, *done.group);
+      if (comm.rank() == 0) out[name] = full;
+    }
+  });
+  return out;
+}
+
+class OmniParity : public testing::TestWithParam<Case> {};
+
+TEST_P(OmniParity, EveryGradientEqualsOneRanks) {
+  const Case& c = GetParam();
+  const auto want = one_rank(c), got = many_ranks(c);
+  ASSERT_EQ(got.size(), want.size());
+  double squares = 0;
+  int64_t numel = 0;
+  for (const auto& [name, g] : want) {
+    ASSERT_TRUE(g.defined()) << name << " has no gradient; an absent modality gives zeros";
+    squares += g.square().sum().item<double>();
+    numel += g.numel();
+  }
+  for (const auto& [name, g] : want) {
+    EXPECT_LE(ops::relative_error(got.at(name), g, std::sqrt(squares), numel), 1e-10) << name;
+  }
+  const auto is_zero = [&](const std::string& part) {
+    for (const auto& [name, g] : want) {
+      if (name.starts_with(part) && g.abs().max().item<double>() != 0) return false;
+    }
+    return true;
+  };
+  const bool trains_image = c.train_image == "all";
+  EXPECT_TRUE(!trains_image || is_zero("encoders.image") == (c.image == Who::kNobody));
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  const std::vector<Who> whos = {Who::kNobody, Who::kFirst, Who::kLast, Who::kOdd, Who::kAll};
+  for (int ranks : {2, 3, 4}) {
+    for (Who who : whos) {
+      for (const char* train : {"all", "none"}) {
+        // One modality in doubt at a time, the others where their ranks differ from it.
+        cases.push_back({ranks, who, Who::kFirst, Who::kLast, train});
+        cases.push_back({ranks, Who::kLast, who, Who::kOdd, "all", train});
+        cases.push_back({ranks, Who::kOdd, Who::kLast, who, "all", "all", train});
+      }
+    }
+    cases.push_back({ranks, Who::kNobody, Who::kNobody, Who::kNobody});
+    cases.push_back({ranks, Who::kFirst, Who::kOdd, Who::kLast, "projector", "projector", "head"});
+    cases.push_back({ranks, Who::kFirst, Who::kOdd, Who::kLast, "all", "all", "all", "none"});
+    cases.push_back({ranks, Who::kFirst, Who::kOdd, Who::kLast, "all", "none", "all", "all", true});
+  }
+  // A projector cannot be frozen before it was ever trained: its encoder is.
+  for (auto& c : cases) {
+    if (c.train_image == "none") c.train_image = "projector";
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Modalities, OmniParity, testing::ValuesIn(all_cases()), name_of);
+
+}  // namespace
+}  // namespace veomni::train
