@@ -361,6 +361,14 @@ TEST(DataOptions, ReadsARecipeSection) {
   read_fields({"recipe.yaml"}, node, options, "data");
   EXPECT_EQ(options.sources.at(0).path, "a.jsonl");
   EXPECT_EQ(options.chat_template, "plain");
+  const auto media = YAML::Load(
+      "media:\n  image: {begin: <|vision_bos|>, pad: <|IMAGE|>, end: <|vision_eos|>}\n"
+      "  audio: {end: \"\"}\n");
+  read_fields({"recipe.yaml"}, media, options, "data");
+  EXPECT_EQ(options.media.image.begin, "<|vision_bos|>");
+  EXPECT_EQ(options.media.image.pad, "<|IMAGE|>");
+  EXPECT_EQ(options.media.audio.pad, "<|AUDIO|>");
+  EXPECT_EQ(options.media.audio.end, "");
   EXPECT_THROW(read_fields({"recipe.yaml"}, YAML::Load("{on_bad_record: ignore}"), options, "data"),
                ConfigError);
   EXPECT_THROW(read_fields({"recipe.yaml"}, YAML::Load("{sources: [{pth: a}]}"), options, "data"),

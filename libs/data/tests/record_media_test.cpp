@@ -197,6 +197,22 @@ TEST(RecordMedia, RelativePathsAreRelativeToTheRecordsFile) {
                           dir.path() + "/sub/rel.png", dir.path() + "/sub/../c.png"));
 }
 
+TEST(RecordMedia, ThePagesExamplesAreRecords) {
+  std::ifstream page(std::string(VEOMNI_SOURCE_DIR) + "/docs/data.md");
+  ASSERT_TRUE(page.good());
+  bool inside = false;
+  int examples = 0;
+  for (std::string line; std::getline(page, line);) {
+    if (line.rfind("```", 0) == 0) {
+      inside = line == "```jsonl";
+    } else if (inside) {
+      EXPECT_NO_THROW(parse_json_record(line)) << line;
+      ++examples;
+    }
+  }
+  EXPECT_GT(examples, 12);
+}
+
 TEST(MediaLocation, ReadsFilesAndData) {
   const ScratchDir dir;
   const std::string file = dir.write("a.bin", "abcd");
