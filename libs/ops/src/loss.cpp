@@ -204,11 +204,16 @@ Tensor check_loss(const Tensor& x, const Tensor& weight, const Tensor& labels) {
 WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T, Tensor weights_T,
                                   int64_t chunk_tokens, Tensor bias_V) {
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
-  VEOMNI_CHECK(weights_T.dim() == 1 && weights_T.size(0) == labels_T.size(0),
-               "linear_cross_entropy: weights [T] = ", weights_T.sizes(), " for ", labels_T.size(0),
-               " labels");
-  VEOMNI_CHECK(!bias_V.defined() || (bias_V.dim() == 1 && bias_V.size(0) == weight_VD.size(0)),
-               "linear_cross_entropy: bias [V] does not fit weight [V, D] = ", weight_VD.sizes());
+  VEOMNI_CHECK(weights_T.defined() && weights_T.dim() == 1 && weights_T.is_floating_point() &&
+                   weights_T.size(0) == labels_T.size(0),
+               "linear_cross_entropy: weights must be floating [T], one for each of the ",
+               labels_T.size(0), " labels");
+  if (bias_V.defined()) {
+    VEOMNI_CHECK(bias_V.dim() == 1 && bias_V.size(0) == weight_VD.size(0),
+                 "linear_cross_entropy: bias [V] = ", bias_V.sizes(),
+                 " does not fit weight [V, D] = ", weight_VD.sizes());
+    check_same_kind("linear_cross_entropy", "x", x_TD, "bias", bias_V);
+  }
   const bool record = at::GradMode::is_enabled();
   const bool need_dx = record && x_TD.requires_grad(),
              need_dweight = record && weight_VD.requires_grad(),

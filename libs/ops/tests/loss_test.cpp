@@ -143,6 +143,21 @@ TEST(LinearCrossEntropy, NamesALabelOutOfRange) {
   EXPECT_THROW(even_loss(x, weight, at::zeros({3}, at::kLong), 1), Error);
 }
 
+TEST(LinearCrossEntropy, RefusesWeightsAndBiasThatDoNotFit) {
+  const Tensor x = at::ones({2, 8}), weight = at::ones({5, 8}), labels = at::zeros({2}, at::kLong);
+  const Tensor weights = at::ones({2}, at::kDouble);
+  const auto loss = [&](const Tensor& w, const Tensor& bias) {
+    return linear_cross_entropy(x, weight, labels, w, 0, bias).total;
+  };
+  EXPECT_NO_THROW(loss(weights, at::ones({5})));
+  EXPECT_THROW(loss(at::ones({3}), {}), Error);
+  EXPECT_THROW(loss(at::ones({2}, at::kLong), {}), Error);
+  EXPECT_THROW(loss({}, {}), Error);
+  EXPECT_THROW(loss(weights, at::ones({4})), Error);
+  EXPECT_THROW(loss(weights, at::ones({5, 1})), Error);
+  EXPECT_THROW(loss(weights, at::ones({5}, at::kDouble)), Error);
+}
+
 TEST(LinearCrossEntropyPerToken, MatchesAtenAndSumsToTheLoss) {
   for (const at::ScalarType dtype : kDtypes) {
     const Tensor labels = some_labels(33, 50);
