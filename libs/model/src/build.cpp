@@ -218,9 +218,11 @@ ModelOptions options_of_directory(const std::string& path) {
   if (config.value("model_type", "") == kOmniType) {
     const auto place = [&](const json& name) { return path + "/" + name.get<std::string>(); };
     if (config.contains("foundation")) options.foundation.path = place(config["foundation"]);
-    for (const auto& [modality, name] : config.value("encoders", json::object()).items())
+    const json encoders = config.value("encoders", json::object());
+    for (const auto& [modality, name] : encoders.items())
       options.encoders[modality].path = place(name);
-    for (const auto& [modality, name] : config.value("decoders", json::object()).items())
+    const json decoders = config.value("decoders", json::object());
+    for (const auto& [modality, name] : decoders.items())
       options.decoders[modality].path = place(name);
     return options;
   }
