@@ -79,6 +79,7 @@ OmniModel::OmniModel(Parts parts, const nn::ParamOptions& options)
   }
   child("projectors", projectors_);
   child("scatter", scatter_);
+  any_ = named_parameters().front().second;
 }
 
 Foundation& OmniModel::foundation() {
@@ -96,7 +97,7 @@ Decoder& OmniModel::decoder(const std::string& modality) {
 
 torch::Tensor OmniModel::features_of(const MediaInput& input, int64_t width) const {
   if (!input.features_PF.defined())
-    return torch::empty({0, width}, torch::dtype(options_.dtype).device(options_.device));
+    return torch::empty({0, width}, torch::dtype(options_.dtype).device(any_.value().device()));
   VEOMNI_CHECK(input.features_PF.size(1) == width, "features of ", input.features_PF.size(1),
                " columns for a part that reads ", width);
   return input.features_PF.to(options_.dtype);

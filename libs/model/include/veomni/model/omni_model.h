@@ -144,6 +144,7 @@ class OmniModel final : public nn::Unit {
   Projectors projectors_;
   nn::ScatterSlot scatter_;
   nn::ParamOptions options_;
+  nn::Parameter any_;  // says which device the model is on by now
 };
 
 }  // namespace veomni::model
