@@ -213,6 +213,8 @@ Registry<ChatTemplate, const Tokenizer&> all_templates() {
 
 std::unique_ptr<ChatTemplate> make_chat_template(const std::string& name,
                                                  const Tokenizer& tokenizer) {
+  VEOMNI_CHECK_CONFIG(!tokenizer.empty(), "template '", name,
+                      "' needs a tokenizer and there is none; set data.tokenizer");
   return all_templates().make(name, tokenizer);
 }
 

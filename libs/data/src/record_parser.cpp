@@ -61,7 +61,8 @@ Message message_of(json& value, const Keys& keys, std::span<const std::string> t
 void reject_video(json& record) {
   for (const char* key : {"video", "videos"}) {
     const json* value = find(record, key);
-    if (value && !value->empty()) reject(std::string("has \"") + key + "\": video is not read");
+    if (value && !value->empty() && *value != "")
+      reject(std::string("has \"") + key + "\": video is not read");
   }
 }
 

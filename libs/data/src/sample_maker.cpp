@@ -15,7 +15,6 @@ constexpr int32_t kNoTarget = -100;
 std::unique_ptr<ChatTemplate> template_for(const DataOptions& options, const Tokenizer& tokenizer,
                                            const MediaProcessors& processors) {
   if (processors.only_targets) return nullptr;
-  VEOMNI_CHECK_CONFIG(!tokenizer.empty(), "data.tokenizer: there is no tokenizer for the text");
   return make_chat_template(options.chat_template, tokenizer);
 }
 

@@ -305,6 +305,7 @@ TEST(PromptMaker, NamesWhatItCannotServe) {
   options.media.image.end = "";
   EXPECT_THROW(PromptMaker(options, small_tokenizer(), {}).end_token("image"), ConfigError);
   const Tokenizer bare(train_bpe(texts_of({}), {.vocab_size = 256, .special_tokens = {}}));
+  EXPECT_THROW(PromptMaker({}, Tokenizer(), {}), ConfigError);
   EXPECT_THROW(PromptMaker({.chat_template = "plain"}, bare, fake_processors()), ConfigError);
 }
 

@@ -13,7 +13,8 @@ namespace veomni::data {
 
 /// Every record of every source once, source by source, in the files' order (weights and shuffle do
 /// not matter), packed in that order. Micro-batch i of rank r is number i·dp_size + r; all ranks get
-/// equally many, so the last may be empty on some. Needs no thread; not thread-safe.
+/// equally many, so the last may be empty on some. Drops no condition. Owns
+/// data.decode_threads threads where there are media; not thread-safe.
 class EvalStream {
  public:
   /// @param plan         seed and accumulation are not used

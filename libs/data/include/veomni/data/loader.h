@@ -42,16 +42,21 @@ struct SourceCounts {
 /// The stream — every record drawn, every sample, every bin — is a pure function of the options, the
 /// seed, micro_batch_tokens and the files. dp_rank, dp_size and accumulation only say which part of it
 /// a call returns: micro-batch k of step s on rank r is number (s·accumulation + k)·dp_size + r.
-/// The price: every rank reads and tokenises the whole stream and keeps its share.
+/// The price: every rank reads, decodes and tokenises the whole stream and keeps its share.
 ///
 /// Record n of the stream comes from a source drawn by weight with the key (seed, "mix", n); a source
 /// walks its records in the order keyed by (seed, "shuffle", source name, epoch), or as they are.
 /// A source whose epoch gives no usable record at all is an Error (it would never end).
 ///
-/// Not thread-safe; owns one thread that works ahead.
+/// Records are made into samples by data.decode_threads threads ahead of their turn where there are media; the stream
+/// does not depend on their number. The files that media lie in must not change while the stream is used.
+///
+/// Not thread-safe; owns the thread that packs ahead and those that decode.
 class Loader {
  public:
   /// @param options  `sources` may not be empty, weights sum to more than 0, names are distinct
+  /// @param tokenizer  may be empty with processors.only_targets
+  /// @param processors  media of a modality that has none make a record bad
   /// @throws ConfigError naming the source or key.
   Loader(const DataOptions& options, const LoaderPlan& plan, const Tokenizer& tokenizer,
          const MediaProcessors& processors = {});
