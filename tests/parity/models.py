@@ -46,5 +46,21 @@ MODELS = [
         },
         sharded=("gqa3-tied", "mha-untied"),
     ),
+    Model(
+        name="qwen2",
+        config_class=transformers.Qwen2Config,
+        model_class=transformers.Qwen2ForCausalLM,
+        base=dict(vocab_size=211, hidden_size=48, intermediate_size=80, num_hidden_layers=3, rms_norm_eps=1e-6),
+        layouts={
+            "gqa3-tied": dict(num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=True),
+            "mha-untied": dict(num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=False),
+            "own-head-dim-theta-tied": dict(num_attention_heads=3, num_key_value_heads=1, head_dim=24,
+                                            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+                                            tie_word_embeddings=True),
+            "window": dict(num_attention_heads=4, num_key_value_heads=2, use_sliding_window=True, sliding_window=5,
+                           max_window_layers=1, tie_word_embeddings=False),
+        },
+        sharded=("gqa3-tied", "mha-untied"),
+    ),
 ]
 QWEN3 = MODELS[0]

@@ -31,7 +31,10 @@ def make_model(seed, row, config):
     """A model of a row of models.py, every tensor random: with HF's small initial weights many gradients would be near
     zero."""
     torch.manual_seed(seed)
-    model = row.model_class(row.config_class(**config)).float()
+    return randomize(row.model_class(row.config_class(**config)).float())
+
+
+def randomize(model):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.08) if parameter.dim() > 1 else parameter.uniform_(0.5, 1.5)
@@ -64,12 +67,18 @@ def run_reference(model, batch, attention):
     return {"logits": out.logits.detach(), "loss": out.loss.detach(), "gradients": gradients}
 
 
-def run_veomni(directory, batch, *arguments, grads=True):
+def run_forward(directory, batch, *arguments, grads=True):
+    """What `veomni forward` writes, by name, and the gradients by the names of the directory's tensors."""
     save_file(batch, directory / "in.safetensors")
     flags = ["--grads"] if grads else []
     veomni("forward", directory, directory / "in.safetensors", directory / "out.safetensors", *flags, *arguments)
     out = load_file(directory / "out.safetensors")
     gradients = {name[len("grad."):]: tensor for name, tensor in out.items() if name.startswith("grad.")}
+    return out, gradients
+
+
+def run_veomni(directory, batch, *arguments, grads=True):
+    out, gradients = run_forward(directory, batch, *arguments, grads=grads)
     return {"logits": out["logits"], "loss": out.get("loss"), "gradients": gradients}
 
 
@@ -79,11 +88,44 @@ def check_against(got, eager, sdpa, mask, tolerance=1e-5):
     doubt = relative_error(eager["logits"][real], sdpa["logits"][real])
     assert relative_error(got["logits"][real], sdpa["logits"][real]) <= max(tolerance, 3 * doubt)
     assert relative_error(got["loss"], sdpa["loss"]) <= tolerance
-    assert set(got["gradients"]) == set(sdpa["gradients"])
-    errors, doubts = (gradient_errors(x["gradients"], sdpa["gradients"]) for x in (got, eager))
+    return check_gradients(got["gradients"], eager["gradients"], sdpa["gradients"], tolerance)
+
+
+def check_gradients(got, eager, sdpa, tolerance=1e-5):
+    assert set(got) == set(sdpa)
+    errors, doubts = (gradient_errors(x, sdpa) for x in (got, eager))
     bad = {n: (e, doubts[n]) for n, e in errors.items() if not e <= max(tolerance, 3 * doubts[n])}
     assert not bad, bad
     return max(errors.values())
+
+
+class EncoderReference:
+    """An encoder of transformers, saved in a directory of its own, its features and the gradients of their sum with a
+    cotangent."""
+
+    def __init__(self, directory, seed, model):
+        torch.manual_seed(seed)
+        self.directory, self.model = directory, randomize(model.float())
+        self.model.save_pretrained(directory)
+
+    def run(self, attention, features, cotangent):
+        self.model.set_attn_implementation(attention)
+        self.model.zero_grad()
+        out = features(self.model)
+        (out * cotangent).sum().backward()
+        gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+                     for name, p in self.model.named_parameters()}
+        return out.detach(), gradients
+
+    def check(self, inputs, features, *arguments):
+        """@param features  what the model makes of the same inputs, as a function of the model"""
+        with torch.no_grad():
+            cotangent = torch.randn(features(self.model).shape, generator=torch.Generator().manual_seed(5))
+        eager, sdpa = (self.run(attention, features, cotangent) for attention in ("eager", "sdpa"))
+        out, gradients = run_forward(self.directory, {**inputs, "cotangent": cotangent}, *arguments)
+        doubt = relative_error(eager[0], sdpa[0])
+        assert relative_error(out["features"], sdpa[0]) <= max(1e-5, 3 * doubt)
+        return check_gradients(gradients, eager[1], sdpa[1])
 
 
 def byte_tokenizer(directory):
