@@ -5,6 +5,7 @@ extern "C" {
 #include <libavutil/log.h>
 }
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -73,6 +74,57 @@ void open(AVCodecContext& context) {
   const int error = avcodec_open2(&context, nullptr, nullptr);
   VEOMNI_CHECK(error >= 0, "FFmpeg's decoder ", context.codec->name,
                " does not start: ", describe(error));
+}
+
+MemoryInput::~MemoryInput() {
+  avformat_close_input(&format_);
+  // FFmpeg may have replaced the buffer it was given.
+  if (io_) av_freep(&io_->buffer);
+  avio_context_free(&io_);
+}
+
+int MemoryInput::read(void* self, uint8_t* out, int size) {
+  auto& input = *static_cast<MemoryInput*>(self);
+  const size_t count = std::min<size_t>(size, input.file_.size() - input.at_);
+  if (count == 0) return AVERROR_EOF;
+  std::memcpy(out, input.file_.data() + input.at_, count);
+  input.at_ += count;
+  return static_cast<int>(count);
+}
+
+int64_t MemoryInput::seek(void* self, int64_t offset, int whence) {
+  auto& input = *static_cast<MemoryInput*>(self);
+  const auto size = static_cast<int64_t>(input.file_.size());
+  whence &= ~AVSEEK_FORCE;
+  if (whence == AVSEEK_SIZE) return size;
+  const int64_t base = whence == SEEK_CUR   ? static_cast<int64_t>(input.at_)
+                       : whence == SEEK_END ? size
+                                            : 0;
+  if (offset < -base || offset > size - base) return AVERROR(EINVAL);
+  input.at_ = static_cast<size_t>(base + offset);
+  return base + offset;
+}
+
+int MemoryInput::open(const char* demuxer) {
+  catch_messages();
+  const auto* input_format = av_find_input_format(demuxer);
+  VEOMNI_CHECK(input_format, "this FFmpeg was built without its demuxer ", demuxer);
+  constexpr int kBufferBytes = 1 << 15;
+  auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
+  if (buffer) io_ = avio_alloc_context(buffer, kBufferBytes, 0, this, read, nullptr, seek);
+  if (!io_) av_free(buffer);
+  format_ = avformat_alloc_context();
+  VEOMNI_CHECK(io_ && format_, "out of memory for the demuxer ", demuxer);
+  format_->pb = io_;
+  return avformat_open_input(&format_, "", input_format, nullptr);
+}
+
+int num_channels(const AVFrame& frame) {
+#if LIBAVUTIL_VERSION_INT >= AV_VERSION_INT(57, 28, 100)
+  return frame.ch_layout.nb_channels;
+#else
+  return frame.channels;
+#endif
 }
 
 void clear_messages() {

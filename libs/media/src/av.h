@@ -9,6 +9,7 @@ extern "C" {
 }
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,6 +37,33 @@ Packet make_packet(std::span<const std::byte> bytes);
 Context make_decoder(AVCodecID id, const char* name);
 /// @throws Error
 void open(AVCodecContext& context);
+
+/// A file in memory, read through one of FFmpeg's demuxers.
+class MemoryInput {
+ public:
+  /// @param file  must outlive this
+  explicit MemoryInput(std::span<const std::byte> file) : file_(file) {}
+  MemoryInput(const MemoryInput&) = delete;
+  MemoryInput& operator=(const MemoryInput&) = delete;
+  ~MemoryInput();
+
+  /// Reads the file's header. Returns FFmpeg's code, negative on failure.
+  /// @throws Error if this FFmpeg was built without such a demuxer
+  int open(const char* demuxer);
+  /// nullptr before a successful open().
+  AVFormatContext* format() { return format_; }
+
+ private:
+  static int read(void* self, uint8_t* out, int size);
+  static int64_t seek(void* self, int64_t offset, int whence);
+
+  std::span<const std::byte> file_;
+  size_t at_ = 0;
+  AVIOContext* io_ = nullptr;
+  AVFormatContext* format_ = nullptr;
+};
+
+int num_channels(const AVFrame& frame);
 
 /// Forgets what FFmpeg said on this thread before.
 void clear_messages();

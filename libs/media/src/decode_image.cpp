@@ -107,7 +107,7 @@ Image decode_image(std::span<const std::byte> file, const std::string& where,
   const auto header = read_image_header(kind.kind, file, where);
   check_limits(header, limits, where);
   const auto frame = decode_frame(kind, file, header, where);
-  Image image{header.height, header.width, frame_to_rgb(*frame, kind.kind, where)};
+  Image image{header.height, header.width, frame_to_rgb(*frame, kind.kind, header, where)};
   return oriented(std::move(image), header.orientation);
 }
 

@@ -60,6 +60,19 @@ std::vector<uint8_t> from_palette(const AVFrame& frame) {
   return rgb;
 }
 
+std::vector<uint8_t> from_deep_grey(const AVFrame& frame, const AVPixFmtDescriptor& format) {
+  const Samples upper = samples_of(frame, format, 0);
+  const int to_lower = format.flags & AV_PIX_FMT_FLAG_BE ? 1 : -1;
+  std::vector<uint8_t> rgb(int64_t{frame.height} * frame.width * 3);
+  uint8_t* out = rgb.data();
+  for (int64_t y = 0; y < frame.height; ++y) {
+    const uint8_t* in = upper.data + y * upper.stride;
+    for (int64_t x = 0; x < frame.width; ++x, in += upper.step, out += 3)
+      out[0] = out[1] = out[2] = in[0] ? 255 : in[to_lower];
+  }
+  return rgb;
+}
+
 // Eight pixels a byte, the first in its highest bit.
 std::vector<uint8_t> from_bits(const AVFrame& frame) {
   const uint8_t one = frame.format == AV_PIX_FMT_MONOWHITE ? 0 : 255;
@@ -86,12 +99,14 @@ Yuv planes_of(const AVFrame& frame, const AVPixFmtDescriptor& format) {
 
 }  // namespace
 
-std::vector<uint8_t> frame_to_rgb(const AVFrame& frame, FileKind kind, const std::string& where) {
+std::vector<uint8_t> frame_to_rgb(const AVFrame& frame, FileKind kind, const ImageHeader& header,
+                                  const std::string& where) {
   const auto* format = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format));
   const int depth = format ? format->comp[0].depth : 0;
   if (depth == 1 && format->nb_components == 1) return from_bits(frame);
   if (depth == 8 && (format->flags & AV_PIX_FMT_FLAG_PAL)) return from_palette(frame);
   if (depth == 8 || depth == 16) {
+    if (header.deep_grey && depth == 16) return from_deep_grey(frame, *format);
     const bool is_grey = format->nb_components <= 2;
     if (is_grey || (format->flags & AV_PIX_FMT_FLAG_RGB)) {
       const auto colour = [&](int i) { return samples_of(frame, *format, is_grey ? 0 : i); };

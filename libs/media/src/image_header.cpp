@@ -102,6 +102,7 @@ ImageHeader read_png(const ByteReader& in, const std::string& where) {
     if (at == 8) {
       header.width = in.be32(at + 8);
       header.height = in.be32(at + 12);
+      header.deep_grey = in.u8(at + 16) == 16 && in.u8(at + 17) == 0;
     } else if (in.matches(at + 4, "IDAT")) {
       has_data = true;
     } else if (in.matches(at + 4, "eXIf")) {

@@ -28,8 +28,7 @@ Bytes read_file(const std::string& path) {
   return {bytes, bytes + text.size()};
 }
 
-template <typename T>
-void write(const std::vector<T>& values) {
+template <typename T> void write(const std::vector<T>& values) {
   std::cout.write(reinterpret_cast<const char*>(values.data()),
                   static_cast<std::streamsize>(values.size() * sizeof(T)));
 }
