@@ -9,12 +9,16 @@
 #include "reference.h"
 #include "veomni/ops/activation.h"
 #include "veomni/ops/attention.h"
+#include "veomni/ops/conv.h"
 #include "veomni/ops/embedding.h"
+#include "veomni/ops/group_norm.h"
 #include "veomni/ops/linear.h"
 #include "veomni/ops/loss.h"
 #include "veomni/ops/norm.h"
+#include "veomni/ops/resample.h"
 #include "veomni/ops/rope.h"
 #include "veomni/ops/rows.h"
+#include "veomni/ops/vq.h"
 
 namespace veomni::ops::testing {
 namespace {
@@ -141,6 +145,32 @@ std::vector<MemoryCase> memory_cases(int64_t tokens) {
       {"add_rows",
        {normal({tokens, 24}, 1), normal({3, 24}, 2)},
        [some](const Tensors& t) { return add_rows(t[0], some, t[1]); }},
+      {"conv2d",
+       {normal({tokens, 5, 6, 4}, 1), normal({8, 4, 3, 3}, 2), normal({8}, 3)},
+       [](const Tensors& t) {
+         return ops::conv2d(t[0], t[1], t[2], {2, 1, 1, 1, 1, 1});
+       }},
+      {"pointwise conv2d",
+       {normal({tokens, 5, 6, 4}, 1), normal({8, 4, 1, 1}, 2), normal({8}, 3)},
+       [](const Tensors& t) { return ops::conv2d(t[0], t[1], t[2]); }},
+      {"group_norm",
+       {normal({tokens, 3, 2, 24}, 1), normal({24}, 2), normal({24}, 3)},
+       [](const Tensors& t) { return ops::group_norm(t[0], t[1], t[2], 8, 1e-6, true); }},
+      {"upsample_nearest2x",
+       {normal({tokens, 3, 2, 8}, 1)},
+       [](const Tensors& t) { return upsample_nearest2x(t[0]); }},
+      {"mean_pairs",
+       {normal({2 * tokens, 8}, 1)},
+       [](const Tensors& t) { return mean_pairs(t[0]); }},
+      {"l2_normalize, nearest_code",
+       {normal({tokens, 8}, 1), normal({70, 8}, 2)},
+       [](const Tensors& t) {
+         nearest_code(t[0], t[1]);
+         return squared_error(l2_normalize(t[0]), t[1].slice(0, 0, 1).expand_as(t[0]), 0.5);
+       }},
+      {"absolute_error",
+       {normal({tokens, 8}, 1), normal({tokens, 8}, 2)},
+       [](const Tensors& t) { return absolute_error(t[0], t[1], 0.5); }},
       {"varlen_attention",
        {normal({tokens, 4, 16}, 1), normal({tokens, 2, 16}, 2), normal({tokens, 2, 24}, 3),
         normal({4}, 4)},

@@ -80,6 +80,22 @@ struct PutRows {
   void* out;
 };
 
+/// One axis of a picture whose windows are laid out: tap k of window w reads position
+/// (w · stride + k · step + offset) / divisor where that is whole and inside, and zero elsewhere.
+struct WindowAxis {
+  int64_t size, windows, taps;
+  int64_t stride, step, offset, divisor;
+};
+/// out[r, i, j, :] = x[picture, y(i), x(j), :] for window r = first + 0 … rows, counted over
+/// pictures, then vertical, then horizontal windows.
+struct GatherWindows {
+  DType dtype;
+  int64_t first, rows, channels;
+  WindowAxis vertical, horizontal;
+  const void* x;
+  void* out;
+};
+
 struct RmsNormForward {
   DType dtype;
   int64_t rows, width;
@@ -123,6 +139,40 @@ struct LayerNormBackward {
   void* dweight;
   void* dbias;
   void* workspace;  ///< acc [kReductionBlocks, 2, width], with dweight or dbias
+};
+
+/// Pictures [pictures, pixels, channels] normalised over all pixels of groups of channels.
+struct GroupShape {
+  int64_t pictures, pixels, channels, groups;
+  bool silu;  ///< x · sigmoid(x) of the result
+};
+struct GroupNormForward {
+  DType dtype;
+  GroupShape shape;
+  double eps;
+  const void* x;
+  const void* weight;
+  const void* bias;
+  void* out;
+  void* mean;
+  void* rstd;       ///< mean and rstd acc [pictures, groups]
+  void* workspace;  ///< acc [pictures, 2, channels]
+};
+/// Rows of channels that the backward pass of group norm needs for each picture.
+inline constexpr int64_t kGroupNormSums = 6;
+struct GroupNormBackward {
+  DType dtype;
+  GroupShape shape;
+  const void* x;
+  const void* weight;
+  const void* bias;
+  const void* mean;
+  const void* rstd;
+  const void* dout;
+  void* dx;
+  void* dweight;
+  void* dbias;
+  void* workspace;  ///< acc [pictures, kGroupNormSums, channels]
 };
 
 /// angle = acc(position) * acc(inv_freq); cos and sin [tokens, freqs], acc, times scaling
@@ -195,6 +245,86 @@ struct WeightedSum {
   const double* weight;
   const void* x;
   void* out;
+};
+
+/// Lines [lines, width, channels]: every pixel of a line into two neighbours in each of two lines.
+struct RepeatPixels {
+  DType dtype;
+  int64_t lines, width, channels;
+  const void* x;
+  void* out;  ///< [2 · lines, 2 · width, channels]
+};
+/// out[l, w] = the sum of the four pixels of x that RepeatPixels makes of one.
+struct SumPixels {
+  DType dtype;
+  int64_t lines, width, channels;  ///< of out
+  const void* x;
+  void* out;
+};
+/// out[i] = (x[2i] + x[2i + 1]) / 2
+struct MeanPairs {
+  DType dtype;
+  int64_t pairs, width;
+  const void* x;
+  void* out;
+};
+/// out[2i] = out[2i + 1] = x[i] / 2
+struct SpreadPairs {
+  DType dtype;
+  int64_t pairs, width;
+  const void* x;
+  void* out;
+};
+
+/// index[r] = argmin_c Σ_e (x[r, e] − codebook[c, e])², the lowest of equals.
+struct NearestCode {
+  DType dtype;
+  int64_t rows, codes, width;
+  const void* x;
+  const void* codebook;
+  int64_t* index;
+  void* workspace;  ///< acc [nearest_code_workspace(...)]
+};
+int64_t nearest_code_workspace(int64_t codes, int64_t width);
+
+/// out = x / max(norm, eps), norm[r] = ‖x[r]‖₂
+struct NormalizeForward {
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+  const void* x;
+  void* out;
+  void* norm;  ///< acc [rows]
+};
+struct NormalizeBackward {
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+  const void* x;
+  const void* norm;
+  const void* dout;
+  void* dx;
+};
+/// out[0] (acc) = scale · Σ (a − b)², or of |a − b|.
+struct ErrorSum {
+  DType dtype;
+  bool squared;
+  int64_t count;
+  double scale;
+  const void* a;
+  const void* b;
+  void* out;
+};
+struct ErrorSlope {
+  DType dtype;
+  bool squared;
+  int64_t count;
+  double scale;
+  const void* a;
+  const void* b;
+  const void* dout;  ///< acc [1]
+  void* da;
+  void* db;
 };
 
 /// Packed sequences and what their queries may see; see attention.h.

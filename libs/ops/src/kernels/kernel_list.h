@@ -5,15 +5,41 @@
 
 #include "kernels/args.h"
 
-#define VEOMNI_OPS_KERNELS(X)                                                             \
-  X(MatMul)                                                                               \
-  X(AddBias)                                                                              \
-  X(ColumnSum)                                                                            \
-  X(GatherRows)                                                                           \
-  X(ScatterAddRows) X(PutRows) X(RmsNormForward) X(RmsNormBackward) X(LayerNormForward)   \
-      X(LayerNormBackward) X(RopeAngles) X(RopeRotate) X(SwigluForward) X(SwigluBackward) \
-          X(ActivationForward) X(ActivationBackward) X(CrossEntropy) X(WeightedSum)       \
-              X(AttentionForward) X(AttentionBackward)
+// clang-format off
+#define VEOMNI_OPS_KERNELS(X) \
+  X(MatMul) \
+  X(AddBias) \
+  X(ColumnSum) \
+  X(GatherRows) \
+  X(ScatterAddRows) \
+  X(PutRows) \
+  X(GatherWindows) \
+  X(RmsNormForward) \
+  X(RmsNormBackward) \
+  X(LayerNormForward) \
+  X(LayerNormBackward) \
+  X(GroupNormForward) \
+  X(GroupNormBackward) \
+  X(RopeAngles) \
+  X(RopeRotate) \
+  X(SwigluForward) \
+  X(SwigluBackward) \
+  X(ActivationForward) \
+  X(ActivationBackward) \
+  X(CrossEntropy) \
+  X(WeightedSum) \
+  X(RepeatPixels) \
+  X(SumPixels) \
+  X(MeanPairs) \
+  X(SpreadPairs) \
+  X(NearestCode) \
+  X(NormalizeForward) \
+  X(NormalizeBackward) \
+  X(ErrorSum) \
+  X(ErrorSlope) \
+  X(AttentionForward) \
+  X(AttentionBackward)
+// clang-format on
 
 #define VEOMNI_OPS_DECLARE_RUN(Args) void run(const Args& args);
 

@@ -40,6 +40,10 @@ int64_t matmul_workspace(int64_t m, int64_t n, int64_t k, int threads) {
   return plan.threads * plan.workspace_per_thread();
 }
 
+int64_t nearest_code_workspace(int64_t codes, int64_t width) {
+  return round_up(codes, kColumnMultiple) * width;
+}
+
 AttentionPlan plan_attention(const AttentionShape& s, int threads) {
   AttentionPlan plan;
   plan.padded_k = round_up(s.k_width, kColumnMultiple);
