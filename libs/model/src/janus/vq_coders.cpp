@@ -63,8 +63,8 @@ JanusVqDecoder::JanusVqDecoder(const JanusVqConfig& c, const nn::ParamOptions& o
     const JanusLevel::Shape shape{in, c.channels(level), c.num_res_blocks + 1,
                                   level == c.levels() - 1,
                                   level == 0 ? Then::kStay : Then::kDouble};
-    child("up." + std::to_string(up_.size()),
-          *up_.emplace_back(std::make_unique<JanusLevel>(shape, weight_init(c), o)));
+    up_.push_back(std::make_unique<JanusLevel>(shape, weight_init(c), o));
+    child("up." + std::to_string(up_.size() - 1), *up_.back());
     in = shape.out;
   }
   child("norm_out", norm_out_);
