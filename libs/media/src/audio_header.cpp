@@ -58,7 +58,8 @@ uint64_t after_id3(const ByteReader& in) {
   return 10 + length;
 }
 
-void check_mp3(const ByteReader& in, const std::string& where) {
+// Returns where they end; a file without that table ends with its last byte.
+uint64_t end_of_mp3(const ByteReader& in, const std::string& where) {
   const uint64_t frame = after_id3(in);
   if (!in.has(frame, 4))
     bad_media(where, "an MP3 cut short: its tag has ", frame, " bytes, the file ", in.size());
@@ -67,11 +68,14 @@ void check_mp3(const ByteReader& in, const std::string& where) {
   const uint64_t table = frame + 4 + side;
   constexpr uint32_t kHasFrames = 1, kHasBytes = 2;
   const uint32_t flags = in.be32(table + 4);
-  if ((!in.matches(table, "Xing") && !in.matches(table, "Info")) || !(flags & kHasBytes)) return;
+  if ((!in.matches(table, "Xing") && !in.matches(table, "Info")) || !(flags & kHasBytes))
+    return in.size();
   const uint64_t bytes = in.be32(table + (flags & kHasFrames ? 12 : 8));
+  if (bytes == 0) return in.size();
   if (!in.has(frame, bytes))
     bad_media(where, "an MP3 cut short: its header says ", bytes, " bytes of sound, ",
               in.size() - frame, " are there");
+  return frame + bytes;
 }
 
 // OGG (RFC 3533, section 6).
@@ -111,15 +115,18 @@ void check_ogg(const ByteReader& in, const std::string& where) {
 
 }  // namespace
 
-int64_t check_audio_file(FileKind kind, std::span<const std::byte> file, const std::string& where) {
+AudioHeader read_audio_header(FileKind kind, std::span<const std::byte> file,
+                              const std::string& where) {
   const ByteReader in(file);
+  AudioHeader header{.end = file.size()};
   switch (kind) {
-    case FileKind::kWav: return check_wav(in, where);
-    case FileKind::kFlac: return check_flac(in, where);
-    case FileKind::kMp3: check_mp3(in, where); return 0;
-    case FileKind::kOgg: check_ogg(in, where); return 0;
+    case FileKind::kWav: header.num_samples = check_wav(in, where); break;
+    case FileKind::kFlac: header.num_samples = check_flac(in, where); break;
+    case FileKind::kMp3: header.end = end_of_mp3(in, where); break;
+    case FileKind::kOgg: check_ogg(in, where); break;
     default: bad_media(where, "not a clip");
   }
+  return header;
 }
 
 }  // namespace veomni::media

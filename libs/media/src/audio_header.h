@@ -10,10 +10,16 @@
 
 namespace veomni::media {
 
+/// What a clip's blocks say before its sound is decoded.
+struct AudioHeader {
+  int64_t num_samples = 0;  ///< a channel, that its header promises; 0 where it promises nothing
+  size_t end = 0;           ///< where the sound ends in the file; what follows is tags or junk
+};
+
 /// Walks a clip's blocks, where its format has lengths to check; decodes nothing.
 /// @param kind  one of the four clips
-/// Returns how many samples a channel its header says there are, where it says so; else 0.
 /// @throws BadMedia for a file that ends before its header says, or whose blocks are broken
-int64_t check_audio_file(FileKind kind, std::span<const std::byte> file, const std::string& where);
+AudioHeader read_audio_header(FileKind kind, std::span<const std::byte> file,
+                              const std::string& where);
 
 }  // namespace veomni::media

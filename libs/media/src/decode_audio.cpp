@@ -133,7 +133,9 @@ class Decoding {
       if (error == AVERROR_EOF) break;
       check(error);
       if (packet->stream_index == stream_) {
-        if (packet->flags & AV_PKT_FLAG_CORRUPT) damaged("a damaged packet");
+        // A WAV's last packet is called so because it is short; its length has been checked.
+        if ((packet->flags & AV_PKT_FLAG_CORRUPT) && kind_.kind != FileKind::kWav)
+          damaged("a damaged packet");
         decode(packet.get(), mono);
       }
       av_packet_unref(packet.get());
@@ -177,13 +179,13 @@ Audio decode_audio(std::span<const std::byte> file, const std::string& where, in
                sample_rate, " is not in [1, ", Resampler::kMaxRate, "]");
   const auto kind = kind_of(file);
   if (!demuxer_of(kind.kind)) bad_media(where, "not a WAV, FLAC, MP3 or OGG: it is ", kind.name);
-  const int64_t promised = check_audio_file(kind.kind, file, where);
+  const auto header = read_audio_header(kind.kind, file, where);
   av::clear_messages();
   Mono mono(sample_rate, limits, where);
-  Decoding(kind, file, where).run(mono);
-  if (promised != 0 && promised != mono.num_samples())
-    bad_media(where, kind.name, " cut short or damaged: its header says ", promised, " samples, ",
-              mono.num_samples(), " are there");
+  Decoding(kind, file.first(header.end), where).run(mono);
+  if (header.num_samples != 0 && header.num_samples != mono.num_samples())
+    bad_media(where, kind.name, " cut short or damaged: its header says ", header.num_samples,
+              " samples, ", mono.num_samples(), " are there");
   if (mono.num_samples() == 0) bad_media(where, kind.name, " of 0 samples");
   return {sample_rate, mono.finish()};
 }
