@@ -1,37 +1,57 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The main job: WordNet -> tokenizer -> training -> a table on held-out synsets -> the saved model, judged again
-# by a new process. `make quickstart` builds the program and calls this; it starts afresh each time.
+# The main job: one small model that reads pictures, hears speech, explains words and draws. Data -> text tokenizer ->
+# picture tokenizer -> the omni model -> a table on held-out data -> the saved model, judged again by a new process.
+# `make quickstart` builds the program and calls this; it starts afresh each time.
 #
-#   examples/quickstart/run.sh [--section.key=value ...]     further arguments go to `veomni train`
+#   examples/quickstart/run.sh [--section.key=value ...]     arguments go to the second `veomni train`
+#
+# VEOMNI_SEED=N trains both models from another seed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 veomni=${VEOMNI_BIN:-build/release/bin/veomni}
 python=.venv/bin/python
-recipe=recipes/quickstart.yaml
+here=examples/quickstart
 data=data/quickstart
 out=out/quickstart
+seed=(${VEOMNI_SEED:+"--train.seed=$VEOMNI_SEED"})
 
-heading() { printf '\n== %s\n' "$1"; }
-
-heading "1/5 data: WordNet's glosses as questions and answers"
+phases=()
 begin=$SECONDS
-"$python" examples/quickstart/prepare.py --data "$data"
+heading() { printf '\n== %s\n' "$1"; }
+# Notes the seconds since the last phase under a name.
+took() { phases+=("$1" "$((SECONDS - begin))"); begin=$SECONDS; }
 
-heading "2/5 tokenizer: a byte-level BPE of 2,048 entries, learned from the training text"
-"$veomni" data train-tokenizer --vocab-size 2048 --out "$data/tokenizer" "$data/corpus.txt"
-prepared=$SECONDS
+heading "1/7 data: pictures of clothes, two speakers, a dictionary"
+"$python" $here/prepare.py --data $data
+took data
 
-heading "3/5 training: $recipe"
-rm -rf "$out"
-"$veomni" train "$recipe" "$@"
-trained=$SECONDS
+heading "2/7 text tokenizer: a byte-level BPE of 2,048 entries, learned from the training text"
+"$veomni" data train-tokenizer --vocab-size 2048 --format jsonl --out $data/tokenizer $data/texts_for_tokenizer.jsonl
+took tokenizer
 
-heading "4/5 the saved Hugging Face directory, judged by a new process"
-"$veomni" eval "$recipe" --checkpoint "$out/hf" --out "$out/eval_reloaded.json"
-judged=$SECONDS
+heading "3/7 picture tokenizer: recipes/quickstart_vq.yaml"
+rm -rf $out
+"$veomni" train recipes/quickstart_vq.yaml "${seed[@]}"
+took "picture tokenizer"
 
-heading "5/5 result"
-"$python" examples/quickstart/summary.py --out "$out" \
-  --seconds data "$((prepared - begin))" training "$((trained - prepared))" reload "$((judged - trained))"
+heading "4/7 omni model: recipes/quickstart.yaml"
+"$veomni" train recipes/quickstart.yaml "${seed[@]}" "$@"
+took "omni model"
+
+heading "5/7 its drawings, before a judge that knows real pictures only"
+"$python" $here/judge.py --data $data --pictures $out/omni/pictures --eval $out/omni/eval.json
+took judge
+
+heading "6/7 the saved Hugging Face directory, evaluated and judged by new processes"
+mkdir -p $out/reload
+"$veomni" eval recipes/quickstart.yaml --checkpoint $out/omni/hf --out $out/reload/eval.json
+"$python" $here/judge.py --data $data --pictures $out/reload/pictures --eval $out/reload/eval.json
+"$python" $here/summary.py --compare $out/omni/eval.json $out/reload/eval.json
+took reload
+
+heading "7/7 result"
+"$python" $here/probe.py --data $data --eval $out/omni/eval.json
+took probes
+"$python" $here/summary.py --out $out --seconds "${phases[@]}"
