@@ -61,11 +61,13 @@ def repeat():
 
 def quickstart():
     text = run("quickstart", ["examples/quickstart/run.sh"])
-    table = json.loads((ROOT / "out/quickstart/eval.json").read_text())
+    table = json.loads((ROOT / "out/quickstart/omni/eval.json").read_text())
     ratio = table["gloss_bits_per_byte"] / table["gloss_unigram_bits_per_byte"]
-    work = re.search(r"([\d.]+) TFLOP", text)[1]
-    seconds = re.search(r"training took\s+(\d+) s", text)[1]
-    return f"ratio {ratio:.4f} ({table['gloss_bits_per_byte']:.4f} bits per byte), {work} TFLOP, training {seconds} s"
+    work = re.search(r"^training TFLOP\D+([\d.]+)", text, re.M)[1]
+    seconds = re.search(r"^wall clock\D+(\d+)", text, re.M)[1]
+    return (f"picture labels {table['image_accuracy']:.3f}, speech {table['audio_accuracy']:.3f}, glosses {ratio:.3f} of "
+            f"unigram bits, drawings {table['generation_agreement_relative']:.3f} of reconstructions' agreement, "
+            f"{work} TFLOP, {seconds} s")
 
 
 def bench():

@@ -97,6 +97,7 @@ void RunDirectory::add_step(const StepResult& result, int64_t step, double step_
   m.step_ms = step_ms;
   m.tokens_per_second = static_cast<double>(result.tokens) / step_ms * 1e3;
   m.peak_rss_mib = peak_rss_mib();
+  m.more["model_tflop"] = result.flops / 1e12;
   if (result.losses.size() > 1) {
     for (const auto& [name, value] : result.losses) m.more["loss/" + name] = value;
   }
