@@ -86,9 +86,10 @@ include(LibTorch)
 include(Dependencies)
 include(VeomniLibrary)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(AV REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswresample)
 add_library(third_party INTERFACE)
 target_link_libraries(third_party INTERFACE
-  deps::yaml deps::json deps::pcre2 deps::xxhash PkgConfig::UTF8PROC libtorch::torch Threads::Threads)
+  deps::yaml deps::json deps::pcre2 deps::xxhash PkgConfig::UTF8PROC PkgConfig::AV libtorch::torch Threads::Threads)
 {imported_libraries()}
 add_subdirectory(libs/model)
 add_subdirectory(apps/veomni)
