@@ -7,7 +7,6 @@
 #include <array>
 
 #include "gemm.h"
-#include "veomni/ops/linear.h"
 
 namespace veomni::ops {
 namespace {
@@ -32,11 +31,20 @@ WindowAxis transposed(const WindowAxis& axis) {
   return {axis.windows, axis.size, axis.taps, 1, -1, -axis.offset, axis.stride};
 }
 
+/// One tap a position: the windows over this axis are the positions themselves.
+bool is_identity(const WindowAxis& axis) {
+  return axis.taps == 1 && axis.size == axis.windows && axis.offset == 0;
+}
+
 /// Calls body(first, rows, windows [rows, taps · channels]) over all windows of x, in chunks, at
 /// least once.
 template <typename Body>
 void for_windows(const Tensor& x, int64_t channels, const WindowAxis& vertical,
                  const WindowAxis& horizontal, int64_t rows, const Body& body) {
+  if (is_identity(vertical) && is_identity(horizontal)) {
+    body(0, rows, x.view({rows, channels}));
+    return;
+  }
   const int64_t width = vertical.taps * horizontal.taps * channels;
   const int64_t chunk =
       std::min(rows, std::max<int64_t>(1, kChunkElements / std::max<int64_t>(width, 1)));
@@ -172,9 +180,6 @@ Tensor conv2d(Tensor x_NHWC, Tensor weight_OCKK, Tensor bias_O, Conv2dOptions op
   check_conv(x_NHWC, weight_OCKK, bias_O, options);
   const std::vector<int64_t> numbers = {options.stride_h,   options.stride_w, options.pad_top,
                                         options.pad_bottom, options.pad_left, options.pad_right};
-  const bool pointwise = weight_OCKK.size(2) == 1 && weight_OCKK.size(3) == 1 &&
-                         numbers == std::vector<int64_t>{1, 1, 0, 0, 0, 0};
-  if (pointwise) return ops::linear(x_NHWC, weight_OCKK.flatten(1), bias_O);
   return Conv2dFunction::apply(x_NHWC, weight_OCKK, optional_input(bias_O), numbers);
 }
 

@@ -116,13 +116,16 @@ TEST(Conv2d, FrozenInputsGetNoGradient) {
 // 4096 equal terms of 1 + 2^-7: a bfloat16 sum would stall, a bfloat16 result could not hold the
 // total.
 TEST(Conv2d, BFloat16WeightGradientIsFloatAccumulatedAndUnrounded) {
-  auto inputs =
-      leaves({at::full({4, 34, 34, 1}, 1.0 + 1.0 / 128), at::ones({1, 1, 3, 3}), at::ones({1})},
-             at::kBFloat16);
-  run(ours({}), inputs, at::ones({4, 32, 32, 1}));
-  for (const int i : {1, 2}) ASSERT_EQ(inputs[i].grad().scalar_type(), at::kFloat);
-  EXPECT_TRUE(at::equal(inputs[1].grad(), at::full({1, 1, 3, 3}, 4096 + 32.0, at::kFloat)));
-  EXPECT_TRUE(at::equal(inputs[2].grad(), at::full({1}, 4096.0, at::kFloat)));
+  for (const int64_t taps : {1, 3}) {
+    const int64_t side = 31 + taps;
+    auto inputs = leaves({at::full({4, side, side, 1}, 1.0 + 1.0 / 128),
+                          at::ones({1, 1, taps, taps}), at::ones({1})},
+                         at::kBFloat16);
+    run(ours({}), inputs, at::ones({4, 32, 32, 1}));
+    for (const int i : {1, 2}) ASSERT_EQ(inputs[i].grad().scalar_type(), at::kFloat);
+    EXPECT_TRUE(at::equal(inputs[1].grad(), at::full({1, 1, taps, taps}, 4096 + 32.0, at::kFloat)));
+    EXPECT_TRUE(at::equal(inputs[2].grad(), at::full({1}, 4096.0, at::kFloat)));
+  }
 }
 
 TEST(Conv2d, NanAndInfinityReachTheResult) {

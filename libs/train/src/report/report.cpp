@@ -18,6 +18,9 @@ namespace veomni {
 
 namespace {
 
+// More pictures than this are shown small, side by side.
+constexpr size_t kSheetItems = 12;
+
 using html::escape;
 
 std::string tag(const char* name, const char* css_class, const std::string& inner) {
@@ -118,7 +121,11 @@ class BodyWriter {
   std::string operator()(const ReportMedia& body) const {
     std::string cards;
     for (const auto& item : body.items) cards += tag("figure", "card medium", medium_html(item));
-    return tag("div", "media", cards);
+    const bool many_pictures =
+        body.items.size() > kSheetItems &&
+        std::all_of(body.items.begin(), body.items.end(),
+                    [](const auto& item) { return item.mime.starts_with("image/"); });
+    return tag("div", many_pictures ? "media sheet" : "media", cards);
   }
 
  private:
