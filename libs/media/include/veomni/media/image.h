@@ -27,7 +27,8 @@ struct ImageLimits {
 ///
 /// The pixels are those of Pillow's convert("RGB"): grey becomes R = G = B, alpha and transparent colours are dropped (what
 /// lies beneath them shows), of 16 bits a colour the upper 8 are kept, but 16 bits of grey are cut off at 255. PNG, GIF and
-/// WebP are equal to the bit. JPEG differs by at most 3 levels, 19 of 20 values not at all; stored as CMYK, by 1.
+/// WebP are equal to the bit. JPEG differs by at most 3 levels, nine of ten values not at all; one stored as CMYK by at most 2.
+/// An animated WebP is refused.
 /// @throws BadMedia
 Image decode_image(std::span<const std::byte> file, const std::string& where,
                    const ImageLimits& limits = {});
