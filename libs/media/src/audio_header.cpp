@@ -5,6 +5,8 @@ extern "C" {
 #include <libavutil/crc.h>
 }
 
+#include <algorithm>
+
 #include "bad_media.h"
 #include "byte_reader.h"
 
@@ -90,8 +92,15 @@ uint32_t page_checksum(const ByteReader& in, uint64_t at, uint64_t length) {
   return add(add(add(0, in.part(at, 22)), zeros), in.part(at + 26, length - 26));
 }
 
-void check_ogg(const ByteReader& in, const std::string& where) {
+// How many samples lie before the first that is heard: Opus says so, the others have none.
+int64_t samples_before(const ByteReader& in, uint64_t payload) {
+  return in.matches(payload, "OpusHead") ? in.le16(payload + 10) : 0;
+}
+
+// Returns the samples up to the last page's end, where the first page of sound began with the first of them.
+int64_t check_ogg(const ByteReader& in, const std::string& where) {
   constexpr uint8_t kFirst = 2, kLast = 4;
+  int64_t end = 0, before = 0;
   bool ended = false;
   for (uint64_t at = 0; at < in.size();) {
     const uint64_t segments = in.u8(at + 26);
@@ -104,13 +113,19 @@ void check_ogg(const ByteReader& in, const std::string& where) {
                 in.size() - at, " are there");
     if (page_checksum(in, at, length) != in.be32(at + 22))
       bad_media(where, "a damaged OGG: wrong checksum of the page at byte ", at);
-    if (ended && (in.u8(at + 5) & kFirst))
+    const uint8_t flags = in.u8(at + 5);
+    if (ended && (flags & kFirst))
       bad_media(where, "an OGG of several clips one after another: save each by itself");
-    ended = ended || (in.u8(at + 5) & kLast);
+    if (flags & kFirst) before = std::max(before, samples_before(in, at + 27 + segments));
+    if (flags & kLast) {
+      ended = true;
+      end = static_cast<int64_t>(uint64_t{in.le32(at + 10)} << 32 | in.le32(at + 6));
+    }
     at += length;
   }
   if (!ended)
     bad_media(where, "an OGG cut short: its ", in.size(), " bytes end before its last page");
+  return std::max<int64_t>(end - before, 0);
 }
 
 }  // namespace
@@ -123,7 +138,7 @@ AudioHeader read_audio_header(FileKind kind, std::span<const std::byte> file,
     case FileKind::kWav: header.num_samples = check_wav(in, where); break;
     case FileKind::kFlac: header.num_samples = check_flac(in, where); break;
     case FileKind::kMp3: header.end = end_of_mp3(in, where); break;
-    case FileKind::kOgg: check_ogg(in, where); break;
+    case FileKind::kOgg: header.most_samples = check_ogg(in, where); break;
     default: bad_media(where, "not a clip");
   }
   return header;

@@ -13,7 +13,10 @@ namespace veomni::media {
 /// What a clip's blocks say before its sound is decoded.
 struct AudioHeader {
   int64_t num_samples = 0;  ///< a channel, that its header promises; 0 where it promises nothing
-  size_t end = 0;           ///< where the sound ends in the file; what follows is tags or junk
+  /// What is decoded beyond them is no sound; 0: nothing is. FFmpeg leaves it in an OGG that ends within its last but one
+  /// packet.
+  int64_t most_samples = 0;
+  size_t end = 0;  ///< where the sound ends in the file; what follows is tags or junk
 };
 
 /// Walks a clip's blocks, where its format has lengths to check; decodes nothing.

@@ -52,8 +52,10 @@ void average(const AVFrame& frame, double scale, double zero, std::vector<float>
 // Takes decoded frames, gives one channel at the asked rate.
 class Mono {
  public:
-  Mono(int64_t sample_rate, const AudioLimits& limits, const std::string& where)
-      : sample_rate_(sample_rate), limits_(limits), where_(where) {}
+  /// @param most_samples  of the file's; 0: all
+  Mono(int64_t sample_rate, int64_t most_samples, const AudioLimits& limits,
+       const std::string& where)
+      : sample_rate_(sample_rate), most_samples_(most_samples), limits_(limits), where_(where) {}
 
   void add(const AVFrame& frame) {
     if (frame.nb_samples <= 0) return;
@@ -71,7 +73,9 @@ class Mono {
         std::find_if_not(mono_.begin(), mono_.end(), [](float x) { return std::isfinite(x); });
     if (broken != mono_.end())
       bad_media(where_, "sample ", num_samples_ + (broken - mono_.begin()), " is ", *broken);
-    num_samples_ += frame.nb_samples;
+    if (most_samples_ != 0 && num_samples_ + frame.nb_samples > most_samples_)
+      mono_.resize(most_samples_ - num_samples_);
+    num_samples_ += static_cast<int64_t>(mono_.size());
     resampler_->push(mono_);
   }
 
@@ -96,7 +100,7 @@ class Mono {
     if (av::num_channels(frame) < 1) bad_media(where_, "a sound without channels");
   }
 
-  int64_t sample_rate_, file_rate_ = 0, num_samples_ = 0;
+  int64_t sample_rate_, most_samples_, file_rate_ = 0, num_samples_ = 0;
   const AudioLimits& limits_;
   const std::string& where_;
   std::vector<float> mono_;
@@ -181,7 +185,7 @@ Audio decode_audio(std::span<const std::byte> file, const std::string& where, in
   if (!demuxer_of(kind.kind)) bad_media(where, "not a WAV, FLAC, MP3 or OGG: it is ", kind.name);
   const auto header = read_audio_header(kind.kind, file, where);
   av::clear_messages();
-  Mono mono(sample_rate, limits, where);
+  Mono mono(sample_rate, header.most_samples, limits, where);
   Decoding(kind, file.first(header.end), where).run(mono);
   if (header.num_samples != 0 && header.num_samples != mono.num_samples())
     bad_media(where, kind.name, " cut short or damaged: its header says ", header.num_samples,

@@ -28,7 +28,7 @@ TEST(SmartResize, KeepsTheAreaInItsBounds) {
   EXPECT_EQ(smart_resize({10, 10}, 28, 3136, 100000), (Size{56, 56}));
   EXPECT_EQ(smart_resize({1, 150}, 28, 3136, 100000), (Size{28, 700}));
   // A side never vanishes.
-  EXPECT_EQ(smart_resize({4, 4000}, 28, 3136, 28 * 28 * 50), (Size{28, 6244}));
+  EXPECT_EQ(smart_resize({20, 6000}, 28, 3136, 39200), (Size{28, 3416}));
 }
 
 // A picture whose pixels say where they are.
