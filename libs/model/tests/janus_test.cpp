@@ -404,6 +404,7 @@ Counted count(int64_t pictures, bool quantize, double adversarial, const nn::Par
   const auto like = torch::dtype(o.dtype).device(o.device);
   const std::vector<Grid> grids(pictures, kGrid);
   const auto x_PF = torch::ones({pictures * kGrid[1] * kGrid[2], 3}, like);
+  const auto weights_R = torch::ones({pictures * decoder->num_tokens(kGrid)});
   Counted counted;
   counter.reset();
   for (const auto& [name, loss] : decoder->tokenizer_losses(x_PF, grids, 1, quantize))
@@ -413,28 +414,31 @@ Counted count(int64_t pictures, bool quantize, double adversarial, const nn::Par
   counted.tokenizer = counter.stats(o.device.type());
   counter.reset();
   const auto encoded = decoder->lm_encode(x_PF, grids);
-  const int64_t R = encoded.codes_R.size(0);
-  decoder->lm_loss(encoded.embeds_RD, encoded.codes_R.cpu(), torch::ones({R})).total.backward();
+  decoder->lm_loss(encoded.embeds_RD, encoded.codes_R, weights_R).total.backward();
   counted.head = counter.stats(o.device.type());
   return counted;
 }
 
 TEST(Janus, ForwardAndBackwardAskForTheBytesOfTheCpu) {
-  for (int64_t pictures : {2, 0}) {
-    for (bool quantize : {true, false}) {
-      for (double adversarial : {0.0, 0.5}) {
-        for (auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
-          SCOPED_TRACE(testing::Message() << pictures << " pictures, quantize " << quantize
-                                          << ", adversarial " << adversarial << ", " << dtype);
-          const auto meta = count(pictures, quantize, adversarial, {torch::kMeta, dtype}),
-                     cpu = count(pictures, quantize, adversarial, {torch::kCPU, dtype});
-          for (auto stats : {&Counted::tokenizer, &Counted::head}) {
-            EXPECT_GT((meta.*stats).total_bytes, 0);
-            EXPECT_EQ((meta.*stats).total_bytes, (cpu.*stats).total_bytes);
-            EXPECT_EQ((meta.*stats).peak_bytes, (cpu.*stats).peak_bytes);
-            EXPECT_EQ((meta.*stats).live_bytes, (cpu.*stats).live_bytes);
-          }
-        }
+  struct Call {
+    int64_t pictures;
+    bool quantize;
+    double adversarial;
+  };
+  for (const Call& call :
+       {Call{2, true, 0}, {2, true, 0.5}, {1, false, 0}, {0, true, 0.5}, {0, false, 0}}) {
+    for (auto dtype : {torch::kFloat, torch::kBFloat16, torch::kDouble}) {
+      SCOPED_TRACE(testing::Message() << call.pictures << " pictures, quantize " << call.quantize
+                                      << ", adversarial " << call.adversarial << ", " << dtype);
+      const auto on = [&](torch::Device device) {
+        return count(call.pictures, call.quantize, call.adversarial, {device, dtype});
+      };
+      const auto meta = on(torch::kMeta), cpu = on(torch::kCPU);
+      for (auto stats : {&Counted::tokenizer, &Counted::head}) {
+        EXPECT_GT((meta.*stats).total_bytes, 0);
+        EXPECT_EQ((meta.*stats).total_bytes, (cpu.*stats).total_bytes);
+        EXPECT_EQ((meta.*stats).peak_bytes, (cpu.*stats).peak_bytes);
+        EXPECT_EQ((meta.*stats).live_bytes, (cpu.*stats).live_bytes);
       }
     }
   }

@@ -224,8 +224,11 @@ WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T
     const at::NoGradGuard no_grad;
     const Tensor x = x_TD.contiguous(), weight = weight_VD.contiguous();
     const Tensor bias = bias_V.defined() ? bias_V.contiguous() : Tensor();
-    const Tensor token_weights =
-        x.is_meta() ? weights_T : weights_T.to(at::kCPU, at::kDouble).contiguous();
+    // On meta the copy of weights that are no doubles is counted, not made.
+    const Tensor token_weights = !x.is_meta() ? weights_T.to(at::kCPU, at::kDouble).contiguous()
+                                 : weights_T.scalar_type() == at::kDouble
+                                     ? weights_T
+                                     : at::empty(weights_T.sizes(), x.options().dtype(at::kDouble));
     ChunkedLoss pass(x, weight, bias, labels, token_weights, chunk_tokens);
     pass.run(need_dx, need_dweight, need_dbias);
     loss = {pass.total(), pass.per_token()};

@@ -31,7 +31,7 @@ std::vector<int> read_mrope_sections(const json& rope, int64_t frequencies,
   const json& sections = io::require_array(rope, "mrope_section", where);
   int64_t sum = 0;
   for (size_t axis = 0; axis < sections.size(); ++axis) {
-    VEOMNI_CHECK_CONFIG(sections[axis].is_number_unsigned(), where,
+    VEOMNI_CHECK_CONFIG(sections[axis].is_number_integer() && sections[axis] >= 0, where,
                         ": mrope_section must hold whole numbers, has ",
                         io::brief_json(sections[axis]));
     const auto size = sections[axis].get<int64_t>();

@@ -55,9 +55,18 @@ std::unique_ptr<media::Processor> make_qwen2_5_omni_audio_processor(const nlohma
   o.hop_length = io::get_or(config, "hop_length", o.hop_length, kWhere);
   VEOMNI_CHECK_CONFIG(o.sample_rate > 0, kWhere, ": sampling_rate must be more than 0, got ",
                       o.sample_rate);
-  if (io::has_value(config, "chunk_length"))
-    o.max_samples = io::require_int(config, "chunk_length", kWhere) * o.sample_rate;
-  o.max_samples = io::get_or(config, "n_samples", o.max_samples, kWhere);
+  const int64_t chunk_length = io::get_or(config, "chunk_length", 300, kWhere);
+  VEOMNI_CHECK_CONFIG(chunk_length > 0, kWhere, ": chunk_length must be more than 0, got ",
+                      chunk_length);
+  o.max_samples = chunk_length * o.sample_rate;
+  const int64_t mels = io::get_or(config, "feature_size", num_mel_bins, kWhere);
+  VEOMNI_CHECK_CONFIG(mels == num_mel_bins, kWhere, ": feature_size=", mels,
+                      ", but the model has num_mel_bins=", num_mel_bins);
+  for (const char* key : {"dither", "padding_value"}) {
+    const double value = io::get_or(config, key, 0.0, kWhere);
+    VEOMNI_CHECK_CONFIG(value == 0, kWhere, ": ", key, "=", value,
+                        " is not supported by qwen2_5_omni_audio (supported: 0)");
+  }
   return std::make_unique<Qwen25OmniAudioProcessor>(o);
 }
 

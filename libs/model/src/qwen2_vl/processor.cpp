@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor.h"
 
+#include <cmath>
+
 #include "veomni/base/error.h"
 #include "veomni/io/json_fields.h"
 #include "veomni/media/image.h"
@@ -25,6 +27,17 @@ std::array<double, 3> read_channels(const nlohmann::json& config, const char* ke
   return out;
 }
 
+// What the file may say only in one way: a model that was trained otherwise would read other numbers.
+void require_same(const nlohmann::json& config, const char* key, int64_t model) {
+  const int64_t value = io::get_or(config, key, model, kWhere);
+  VEOMNI_CHECK_CONFIG(value == model, kWhere, ": ", key, "=", value, ", but the model has ", model);
+}
+
+void require_on(const nlohmann::json& config, const char* key) {
+  VEOMNI_CHECK_CONFIG(io::get_or(config, key, true, kWhere), kWhere, ": ", key,
+                      "=false is not supported by qwen2_vl_vision");
+}
+
 class Qwen2VlProcessor final : public media::Processor {
  public:
   explicit Qwen2VlProcessor(media::PatchOptions options) : options_(options) {}
@@ -44,11 +57,23 @@ std::unique_ptr<media::Processor> make_qwen2_vl_processor(const nlohmann::json& 
                                                           int64_t patch_size,
                                                           int64_t temporal_patch_size,
                                                           int64_t merge_size) {
+  require_same(config, "patch_size", patch_size);
+  require_same(config, "temporal_patch_size", temporal_patch_size);
+  require_same(config, "merge_size", merge_size);
+  require_on(config, "do_rescale");
+  require_on(config, "do_normalize");
+  constexpr int64_t kBicubic = 3;  // Pillow's number
+  VEOMNI_CHECK_CONFIG(io::get_or(config, "resample", kBicubic, kWhere) == kBicubic, kWhere,
+                      ": only resample=3 (bicubic) is supported by qwen2_vl_vision");
+  const double scale = io::get_or(config, "rescale_factor", 1.0 / 255, kWhere);
+  VEOMNI_CHECK_CONFIG(std::abs(scale * 255 - 1) < 1e-6, kWhere, ": rescale_factor=", scale,
+                      " is not supported by qwen2_vl_vision (supported: 1/255)");
   media::PatchOptions o;
   o.patch_size = patch_size;
   o.temporal_patch_size = temporal_patch_size;
   o.merge_size = merge_size;
-  const auto size = config.value("size", nlohmann::json::object());
+  const auto size = io::has_value(config, "size") ? io::require_object(config, "size", kWhere)
+                                                  : nlohmann::json::object();
   o.min_pixels = io::get_or(size, "shortest_edge", o.min_pixels, kWhere);
   o.max_pixels = io::get_or(size, "longest_edge", o.max_pixels, kWhere);
   // The older keys win, as they do there.
