@@ -9,7 +9,7 @@ help:
 
 #: veomni.cpp - train any-modality models, in C++.
 #:
-#:   make quickstart   set up, build, then train a small model on WordNet and judge it
+#:   make quickstart   set up, build, then train a small omni model on four tasks and judge it
 #:   make test         set up, build, then run every test
 #:   make build        set up, then build/release/bin/veomni
 #:
