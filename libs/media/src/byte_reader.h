@@ -24,7 +24,8 @@ class ByteReader {
     return has(at, length) ? bytes_.subspan(at, length) : std::span<const std::byte>();
   }
   bool matches(uint64_t at, std::string_view name) const {
-    return has(at, name.size()) && std::memcmp(bytes_.data() + at, name.data(), name.size()) == 0;
+    if (name.empty() || !has(at, name.size())) return name.empty();
+    return std::memcmp(bytes_.data() + at, name.data(), name.size()) == 0;
   }
 
   uint8_t u8(uint64_t at) const { return has(at, 1) ? static_cast<uint8_t>(bytes_[at]) : 0; }
