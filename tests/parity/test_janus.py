@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from compare import gradient_errors, relative_error
-from reference import check_gradients, randomize, run_forward, veomni
+from reference import randomize, run_forward, veomni
 from safetensors.torch import save_file
 from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from transformers.models.janus.modeling_janus import JanusVQVAE
@@ -33,13 +33,21 @@ class Case:
         torch.manual_seed(len(name))
         self.directory = directory
         self.config = JanusVQVAEConfig(**{**BASE, **CONFIGS[name]})
-        self.model = model or JanusVQVAE(self.config)
-        randomize(self.model.float())
+        self.model = randomize((model or JanusVQVAE(self.config)).float())
+        self.centre_biases()
         factor = 2 ** (len(self.config.channel_multiplier) - 1)
         height, width = (height or 4) * factor, (width or 4) * factor
         self.pixels = torch.randn(pictures, 3, height, width)
         self.cotangent = torch.randn(pictures, 3, height, width)
         self.spread_codes(factor)
+
+    def centre_biases(self):
+        # Around zero, where randomize() puts them around one as it does norms' weights: a large part that all keys have in
+        # common cancels in softmax and takes digits with it.
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name.endswith("bias"):
+                    parameter.sub_(1)
 
     def spread_codes(self, factor):
         # Codes like the latents of other pictures, or all pictures would have one and the same code.
@@ -92,13 +100,28 @@ class Case:
         ties = self.count_ties(codes)
         assert ties <= MOST_TIES * codes.numel(), ties
         assert len(codes.unique()) > 4
-        single, double = (self.reference(codes, dtype) for dtype in (torch.float32, torch.float64))
-        assert relative_error(out["pixels"], double[0]) <= max(1e-5, 3 * relative_error(single[0], double[0]))
-        return ties, check_gradients(gradients, single[1], double[1])
+        pixels, want = self.reference(codes, torch.float64)
+        assert relative_error(out["pixels"], pixels) <= 1e-5
+        return ties, check_gradients(gradients, want)
 
 
 def latents(model, pixels):
     return model.quant_conv(model.encoder(pixels)).permute(0, 2, 3, 1)
+
+
+def check_gradients(got, want):
+    """Every gradient against those in float64. Some are zeros in exact arithmetic (of the biases of attention's keys, and
+    of biases before a norm over groups of one channel): in float32 no more may be left of them than one rounding of all
+    gradients together."""
+    assert set(got) == set(want)
+    together = sum(gradient.norm() ** 2 for gradient in want.values()) ** 0.5
+    zeros = {name for name, gradient in want.items() if gradient.norm() <= 1e-14 * together}
+    assert len(zeros) < len(want) / 4
+    left = {name: float(got[name].norm() / together) for name in zeros}
+    assert not {n: x for n, x in left.items() if x > 2 ** -24}
+    errors = {name: e for name, e in gradient_errors(got, want).items() if name not in zeros}
+    assert not {n: (e, float(want[n].norm() / together)) for n, e in errors.items() if not e <= 1e-5}
+    return max(errors.values())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -132,8 +155,7 @@ def test_float64_equals_transformers_on_every_layout(tmp_path):
         pixels, want = case.reference(out["codes"], torch.float64)
         assert relative_error(out["pixels"], pixels) <= 1e-10
         assert set(gradients) == set(want)
-        errors = gradient_errors(gradients, want)
-        assert max(errors.values()) <= 1e-10, {n: e for n, e in errors.items() if e > 1e-10}
+        assert not {n: e for n, e in gradient_errors(gradients, want).items() if not e <= 1e-10}
 
 
 def test_a_whole_models_directory(tmp_path):
