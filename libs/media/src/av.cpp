@@ -107,7 +107,8 @@ int64_t MemoryInput::seek(void* self, int64_t offset, int whence) {
 
 int MemoryInput::open(const char* demuxer) {
   catch_messages();
-  const auto* input_format = av_find_input_format(demuxer);
+  // auto: before FFmpeg 5 what it points to is not const, and avformat_open_input() wants it so.
+  auto* input_format = av_find_input_format(demuxer);
   VEOMNI_CHECK(input_format, "this FFmpeg was built without its demuxer ", demuxer);
   constexpr int kBufferBytes = 1 << 15;
   auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
