@@ -199,7 +199,7 @@ TEST_P(EncoderTest, EveryParameterHasItsFileTensors) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EncoderTest, testing::ValuesIn(cases()),
-                         [](const auto& info) { return info.param.modality; });
+                         [](const auto& info) { return info.param.architecture; });
 
 TEST(Qwen2VlVision, FlopsAreThoseOfItsProducts) {
   const json config = {{"architectures", {"Qwen2VisionTransformerPretrainedModel"}},
