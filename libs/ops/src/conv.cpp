@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A convolution is a product of windows, laid out as rows, with the weight. The gradient of x is one
-// too: of windows of dy, those that read a pixel, with the weight turned round.
+// Of stride 1: kernels of its own. Any other, or one too wide for them, is a product of windows, laid
+// out as rows, with the weight. Either way the gradient of x is a convolution too: of windows of dy,
+// those that read a pixel, with the weight turned round.
 #include "veomni/ops/conv.h"
+
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
@@ -69,32 +72,94 @@ Geometry geometry_of(at::IntArrayRef x, at::IntArrayRef weight, const std::vecto
           axis(x[2], weight[3], o[1], o[4], o[5])};
 }
 
+/// What the kernels for stride 1 are told of the result, or of the gradient of x.
+kernels::ConvolveShape shape_of(const Geometry& g) {
+  return {g.pictures,         g.vertical.size,      g.horizontal.size,   g.channels,
+          g.vertical.windows, g.horizontal.windows, g.features,          g.vertical.taps,
+          g.horizontal.taps,  -g.vertical.offset,   -g.horizontal.offset};
+}
+kernels::ConvolveShape gradient_shape_of(const Geometry& g) {
+  return {g.pictures,
+          g.vertical.windows,
+          g.horizontal.windows,
+          g.features,
+          g.vertical.size,
+          g.horizontal.size,
+          g.channels,
+          g.vertical.taps,
+          g.horizontal.taps,
+          g.vertical.taps - 1 + g.vertical.offset,
+          g.horizontal.taps - 1 + g.horizontal.offset};
+}
+
+/// Whether the kernels for stride 1 are the faster way: they compute a row for every pixel of a padded
+/// line, which is too many where lines are short (bench/micro/pictures_bench: 7 pixels under a kernel
+/// of 3).
+bool has_own_kernels(const Geometry& g) {
+  return g.taps() > 1 && 5 * (g.horizontal.taps - 1) <= g.horizontal.windows &&
+         g.vertical.stride == 1 && g.horizontal.stride == 1 &&
+         kernels::fits_convolve(shape_of(g)) && kernels::fits_convolve(gradient_shape_of(g));
+}
+
+Tensor workspace_for(int64_t elements, const Tensor& x) {
+  return at::empty({elements}, acc_options(x));
+}
+
+/// y, or with the weight turned round dx.
+void convolve(const kernels::ConvolveShape& shape, const Tensor& x, const Tensor& weight_OCKK,
+              bool turned, const Tensor& bias, const Tensor& y) {
+  const Tensor weight = turned ? weight_OCKK.transpose(0, 1) : weight_OCKK;
+  int64_t stride_i = weight.stride(2), stride_j = weight.stride(3);
+  const char* first = static_cast<const char*>(in(weight));
+  if (turned) {
+    if (first) {
+      first += ((shape.kernel_h - 1) * stride_i + (shape.kernel_w - 1) * stride_j) *
+               weight.element_size();
+    }
+    stride_i = -stride_i;
+    stride_j = -stride_j;
+  }
+  const Tensor workspace =
+      workspace_for(kernels::convolve_workspace(shape, at::get_num_threads()), x);
+  launch(x.device(),
+         kernels::Convolve{kernel_dtype(x, "conv2d"), shape, in(x), first, weight.stride(0),
+                           weight.stride(1), stride_i, stride_j, in(bias), out(y), out(workspace)});
+}
+
+void multiply_windows(const Geometry& g, const Tensor& x, const Tensor& weight_OCKK,
+                      const Tensor& bias, const Tensor& y) {
+  const Tensor weight =
+      weight_OCKK.permute({0, 2, 3, 1}).contiguous().view({g.features, g.taps() * g.channels});
+  const Tensor y_rows = y.view({g.rows_out(), g.features});
+  for_windows(x, g.channels, g.vertical, g.horizontal, g.rows_out(),
+              [&](int64_t first, int64_t rows, const Tensor& windows) {
+                matmul_nt(y_rows.narrow(0, first, rows), windows, weight);
+              });
+  if (bias.defined()) {
+    launch(x.device(),
+           kernels::AddBias{kernel_dtype(x, "conv2d"), g.rows_out(), g.features, in(bias), out(y)});
+  }
+}
+
 struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
+  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const std::optional<Tensor>& bias_input,
                         const std::vector<int64_t>& options) {
-    const Tensor x = input.contiguous();
-    const Geometry g = geometry_of(x.sizes(), weight_input.sizes(), options);
-    const Tensor weight =
-        weight_input.permute({0, 2, 3, 1}).contiguous().view({g.features, g.taps() * g.channels});
+    const Tensor x = input.contiguous(), bias = bias_input ? bias_input->contiguous() : Tensor();
+    const Geometry g = geometry_of(x.sizes(), weight.sizes(), options);
     Tensor y =
         at::empty({g.pictures, g.vertical.windows, g.horizontal.windows, g.features}, x.options());
-    const Tensor y_rows = y.view({g.rows_out(), g.features});
-    for_windows(x, g.channels, g.vertical, g.horizontal, g.rows_out(),
-                [&](int64_t first, int64_t rows, const Tensor& windows) {
-                  matmul_nt(y_rows.narrow(0, first, rows), windows, weight);
-                });
-    if (bias_input) {
-      const Tensor bias = bias_input->contiguous();
-      launch(x.device(), kernels::AddBias{kernel_dtype(x, "conv2d"), g.rows_out(), g.features,
-                                          in(bias), out(y)});
+    if (has_own_kernels(g)) {
+      convolve(shape_of(g), x, weight, false, bias, y);
+    } else {
+      multiply_windows(g, x, weight, bias, y);
     }
     // A frozen weight's gradient needs no x, and a leaf x's none of the weight.
-    context->save_for_backward({weight_input.requires_grad() ? x : Tensor(),
-                                input.requires_grad() ? weight_input : Tensor()});
+    context->save_for_backward(
+        {weight.requires_grad() ? x : Tensor(), input.requires_grad() ? weight : Tensor()});
     context->saved_data["has_bias"] = bias_input.has_value();
     context->saved_data["x"] = x.sizes().vec();
-    context->saved_data["weight"] = weight_input.sizes().vec();
+    context->saved_data["weight"] = weight.sizes().vec();
     context->saved_data["options"] = options;
     return y;
   }
@@ -109,7 +174,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
     Tensor dx, dweight, dbias;
     if (context->needs_input_grad(0)) {
       dx = at::empty(x_sizes, dy.options());
-      x_gradient(g, dy, saved[1], dx.view({g.rows_in(), g.channels}));
+      x_gradient(g, dy, saved[1], dx);
     }
     if (context->needs_input_grad(1)) dweight = weight_gradient(g, dy, saved[0]);
     if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) {
@@ -119,7 +184,9 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
   }
 
   static void x_gradient(const Geometry& g, const Tensor& dy, const Tensor& weight_OCKK,
-                         const Tensor& dx_rows) {
+                         const Tensor& dx) {
+    if (has_own_kernels(g)) return convolve(gradient_shape_of(g), dy, weight_OCKK, true, {}, dx);
+    const Tensor dx_rows = dx.view({g.rows_in(), g.channels});
     const Tensor weight =
         weight_OCKK.permute({1, 2, 3, 0}).contiguous().view({g.channels, g.taps() * g.features});
     for_windows(dy, g.features, transposed(g.vertical), transposed(g.horizontal), g.rows_in(),
@@ -129,6 +196,16 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
   }
 
   static Tensor weight_gradient(const Geometry& g, const Tensor& dy, const Tensor& x) {
+    if (has_own_kernels(g)) {
+      const auto shape = shape_of(g);
+      Tensor dweight =
+          at::empty({g.features, g.channels, g.vertical.taps, g.horizontal.taps}, acc_options(dy));
+      const Tensor workspace =
+          workspace_for(kernels::convolve_weight_workspace(shape, at::get_num_threads()), dy);
+      launch(dy.device(), kernels::ConvolveWeight{kernel_dtype(dy, "conv2d"), shape, in(x), in(dy),
+                                                  out(dweight), out(workspace)});
+      return dweight;
+    }
     const Tensor dy_rows = dy.view({g.rows_out(), g.features});
     const Tensor dweight = at::empty({g.features, g.taps() * g.channels}, acc_options(dy));
     for_windows(x, g.channels, g.vertical, g.horizontal, g.rows_out(),

@@ -148,6 +148,11 @@ std::vector<MemoryCase> memory_cases(int64_t tokens) {
       {"conv2d",
        {normal({tokens, 5, 6, 4}, 1), normal({8, 4, 3, 3}, 2), normal({8}, 3)},
        [](const Tensors& t) {
+         return ops::conv2d(t[0], t[1], t[2], {1, 1, 1, 1, 1, 1});
+       }},
+      {"strided conv2d",
+       {normal({tokens, 5, 6, 4}, 1), normal({8, 4, 3, 3}, 2), normal({8}, 3)},
+       [](const Tensors& t) {
          return ops::conv2d(t[0], t[1], t[2], {2, 1, 1, 1, 1, 1});
        }},
       {"pointwise conv2d",

@@ -48,7 +48,15 @@ std::vector<Shape> shapes() {
       {"frames, stride 2", {2, 1, 51, 20}, 24, 1, 3, {1, 2, 0, 0, 1, 1}},
       {"pointwise", {2, 4, 5, 16}, 24, 1, 1, {}},
       {"pointwise, stride 2", {2, 5, 5, 16}, 24, 1, 1, {2, 2, 0, 0, 0, 0}},
-      {"several chunks", {5, 28, 28, 64}, 16, 3, 3, kSame},
+      {"7x7", {2, 7, 7, 32}, 32, 3, 3, kSame},
+      {"odd channels", {2, 12, 11, 7}, 5, 3, 3, kSame},
+      {"one channel", {2, 12, 13, 1}, 1, 3, 3, kSame},
+      {"several bands", {3, 28, 28, 64}, 16, 3, 3, kSame},
+      {"more features than channels", {9, 5, 5, 40}, 130, 3, 3, kSame},
+      {"padding beyond the kernel", {2, 3, 4, 5}, 6, 2, 3, {1, 1, 3, 2, 4, 5}},
+      {"wide kernel", {1, 12, 9, 6}, 7, 5, 4, {1, 1, 2, 2, 1, 2}},
+      {"too many channels for a band", {1, 1, 40, 530}, 20, 1, 3, {1, 1, 0, 0, 1, 1}},
+      {"several chunks of windows", {5, 29, 29, 256}, 8, 3, 3, {2, 2, 1, 1, 1, 1}},
   };
 }
 

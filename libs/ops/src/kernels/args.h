@@ -141,6 +141,38 @@ struct LayerNormBackward {
   void* workspace;  ///< acc [kReductionBlocks, 2, width], with dweight or dbias
 };
 
+/// A convolution of stride 1 over pictures [pictures, height, width, channels].
+struct ConvolveShape {
+  int64_t pictures, height, width, channels;
+  int64_t out_height, out_width, features;
+  int64_t kernel_h, kernel_w, pad_top, pad_left;  ///< padding may be negative: it crops then
+};
+/// Whether a band of lines of these fits a core's cache, as Convolve needs it.
+bool fits_convolve(const ConvolveShape& shape);
+/// out[n, h, w, o] = bias[o] + Σ x[n, h + i − pad_top, w + j − pad_left, c] · weight(o, c, i, j),
+/// rounded once.
+struct Convolve {
+  DType dtype;
+  ConvolveShape shape;
+  const void* x;
+  const void* weight;                              ///< element (0, 0, 0, 0)
+  int64_t weight_o, weight_c, weight_i, weight_j;  ///< its strides in elements
+  const void* bias;                                ///< or null
+  void* out;
+  void* workspace;  ///< acc [convolve_workspace(...)]
+};
+int64_t convolve_workspace(const ConvolveShape& shape, int threads);
+/// dweight[o, c, i, j] (acc) = Σ dout[n, h, w, o] · x[n, h + i − pad_top, w + j − pad_left, c]
+struct ConvolveWeight {
+  DType dtype;
+  ConvolveShape shape;
+  const void* x;
+  const void* dout;
+  void* dweight;
+  void* workspace;  ///< acc [convolve_weight_workspace(...)]
+};
+int64_t convolve_weight_workspace(const ConvolveShape& shape, int threads);
+
 /// Pictures [pictures, pixels, channels] normalised over all pixels of groups of channels.
 struct GroupShape {
   int64_t pictures, pixels, channels, groups;

@@ -8,11 +8,17 @@ namespace veomni::ops::kernels {
 
 namespace avx512_bf16 {
 void run(const MatMul& args);
+void run(const Convolve& args);
+void run(const ConvolveWeight& args);
 void run(const AttentionForward& args);
 void run(const AttentionBackward& args);
 }  // namespace avx512_bf16
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
+inline bool has_bf16_form(const Convolve& a) {
+  return a.dtype == DType::kBFloat16 && a.shape.channels > 0;
+}
+inline bool has_bf16_form(const ConvolveWeight& a) { return a.dtype == DType::kBFloat16; }
 /// Pairs of values need even widths; softcap is left to the generic kernel.
 inline bool has_bf16_form(DType dtype, const AttentionShape& s) {
   return dtype == DType::kBFloat16 && s.k_width % 2 == 0 && s.v_width % 2 == 0 && s.softcap == 0;

@@ -14,6 +14,8 @@
   X(ScatterAddRows) \
   X(PutRows) \
   X(GatherWindows) \
+  X(Convolve) \
+  X(ConvolveWeight) \
   X(RmsNormForward) \
   X(RmsNormBackward) \
   X(LayerNormForward) \

@@ -21,9 +21,9 @@ struct Conv2dOptions {
 ///   returns  [N, H', W', O]  dtype of x, H' = (H + pad_top + pad_bottom − kh) / stride_h + 1
 ///
 /// A sequence is a picture of H = 1 under a kernel of kh = 1. Gradients as linear's: of x in its
-/// dtype, of weight and bias in max(float32, dtype). Nothing but x is kept for backward; the
-/// windows exist for a chunk of rows at a time (about a million elements). N == 0 is legal: y is
-/// empty and the gradients of weight and bias are zeros.
+/// dtype, of weight and bias in max(float32, dtype). Nothing but x is kept for backward; workspace
+/// is a few lines of a picture, or with a stride the windows of a chunk of rows (about a million
+/// elements). N == 0 is legal: y is empty and the gradients of weight and bias are zeros.
 /// @throws veomni::Error for shapes, dtypes or devices that do not fit, or a kernel larger than the
 /// padded picture.
 torch::Tensor conv2d(torch::Tensor x_NHWC, torch::Tensor weight_OCKK, torch::Tensor bias_O = {},
