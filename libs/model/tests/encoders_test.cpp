@@ -160,7 +160,6 @@ TEST_P(EncoderTest, FlopsGrowWithTheItems) {
   const Grid grid = GetParam().grids.front();
   EXPECT_EQ(encoder->flops({}), 0);
   EXPECT_DOUBLE_EQ(encoder->flops({grid, grid}), 2 * encoder->flops({grid}));
-  // No less than every row through every weight of a layer but the output's.
   EXPECT_GT(encoder->flops({grid}), 0);
 }
 
@@ -216,6 +215,25 @@ TEST(Qwen2VlVision, FlopsAreThoseOfItsProducts) {
                           3 * (48 * (4 * 32 * 32 + 2 * 32 * 64) + 2 * 2 * 24 * 24 * 32) +
                           12 * (128 * 128 + 128 * 24);
   EXPECT_DOUBLE_EQ(encoder->flops({{2, 4, 6}}), 2 * products);
+}
+
+TEST(Qwen2_5OmniAudio, FlopsAreThoseOfItsProducts) {
+  const json config = {{"architectures", {"Qwen2_5OmniAudioEncoder"}},
+                       {"encoder_layers", 3},
+                       {"encoder_attention_heads", 2},
+                       {"encoder_ffn_dim", 48},
+                       {"d_model", 32},
+                       {"output_dim", 24},
+                       {"num_mel_bins", 8},
+                       {"n_window", 5}};
+  const auto encoder = make_encoder(find_part("encoder", "audio", "", config, "config.json"),
+                                    "config.json", {torch::kMeta, torch::kFloat});
+  // Multiply-adds of 23 frames in chunks of 10, 10 and 3 (12 rows, 6 tokens): convolutions, layers, their two attention
+  // products within a chunk's 5, 5 and 2 rows, output.
+  const double products = 3 * (23 * 8 * 32 + 12 * 32 * 32) +
+                          3 * (12 * (4 * 32 * 32 + 2 * 32 * 48) + 2 * (25 + 25 + 4) * 32) +
+                          6 * 32 * 24;
+  EXPECT_DOUBLE_EQ(encoder->flops({{23, 1, 1}}), 2 * products);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "causal_config.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "veomni/base/error.h"
@@ -35,7 +36,7 @@ std::vector<int> read_mrope_sections(const json& rope, int64_t frequencies,
                         ": mrope_section must hold whole numbers, has ",
                         io::brief_json(sections[axis]));
     const auto size = sections[axis].get<int64_t>();
-    sum += size;
+    sum += std::min(size, frequencies + 1);  // a sum that cannot overflow
     if (sum <= frequencies) axes.insert(axes.end(), size, static_cast<int>(axis));
   }
   VEOMNI_CHECK_CONFIG(sections.size() == 3 && sum == frequencies, where, ": mrope_section has ",
