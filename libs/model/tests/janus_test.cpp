@@ -323,8 +323,9 @@ TEST(Janus, PartsAreToldApartByName) {
   }
   EXPECT_EQ(head.size(), 1u + 4 + 4);
   EXPECT_EQ(embeddings, std::vector<std::string>{"generation.embeddings.weight"});
-  for (const auto& [name, parameter] : filled()->named_parameters())
-    EXPECT_TRUE(filled()->is_tokenizer(name)) << name;
+  const auto tokenizer = filled();
+  for (const auto& [name, parameter] : tokenizer->named_parameters())
+    EXPECT_TRUE(tokenizer->is_tokenizer(name)) << name;
 }
 
 TEST(Janus, WithoutAHeadItSaysSo) {
