@@ -180,7 +180,7 @@ double MediaEvaluation::accuracy(const EvalSourceOptions& source) const {
       const std::string answer = trimmed(tokenizer.decode(results[i].text()));
       const std::string wanted = trimmed(questions[i].answer.content);
       right += answer == wanted;
-      if (shown == kShownRead) continue;
+      if (shown >= kShownRead) continue;
       for (const auto& message : questions[i].messages) {
         for (const auto& part : message.media) {
           // Browsers tell kinds of pictures apart by their content.
@@ -233,7 +233,8 @@ int64_t MediaEvaluation::generate_items(const EvalSourceOptions& source) const {
     if (wanted != modality) flush();
     modality = wanted;
     const auto sample = maker.make(question.messages);
-    const auto without = maker.make_unconditional(question.messages);
+    const auto without =
+        options.guidance == 1.0 ? data::Sample{} : maker.make_unconditional(question.messages);
     for (int64_t k = 0; k < source.repeat; ++k) {
       prompts.push_back({sample, without, static_cast<uint64_t>(i * source.repeat + k)});
       texts.push_back(question.text());

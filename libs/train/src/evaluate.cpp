@@ -107,11 +107,8 @@ Evaluator::Sums Evaluator::walk(const EvalSourceOptions& source, bool with_unigr
       }
     }
   }
-  auto packed =
-      torch::tensor({sums.nll, sums.targets, sums.bytes, sums.unigram_nll}, torch::kDouble);
-  dp_.all_reduce(packed, packed, ReduceOp::kSum)->wait();
-  const auto* out = packed.data_ptr<double>();
-  return {out[0], out[1], out[2], out[3]};
+  sum_over_ranks(dp_, {&sums.nll, &sums.targets, &sums.bytes, &sums.unigram_nll});
+  return sums;
 }
 
 void Evaluator::add_losses(const EvalSourceOptions& source, std::map<std::string, double>& result) {

@@ -67,8 +67,7 @@ void add_gradients(const ForwardOptions& options, const ReadyModel& ready, Outpu
 // Rows [each rank's own, width] of items dealt in turn -> all items' rows in order, on every rank.
 torch::Tensor gather_items(const torch::Tensor& mine, const std::vector<int64_t>& rows_of_item,
                            const std::vector<int64_t>& my_items, Communicator& dp) {
-  std::vector<int64_t> begin{0};
-  for (int64_t rows : rows_of_item) begin.push_back(begin.back() + rows);
+  const auto begin = first_rows(rows_of_item);
   auto sizes = mine.sizes().vec();
   sizes[0] = begin.back();
   auto all = torch::zeros(sizes, mine.options());
@@ -80,16 +79,6 @@ torch::Tensor gather_items(const torch::Tensor& mine, const std::vector<int64_t>
   }
   dp.all_reduce(all, all, ReduceOp::kSum)->wait();
   return all;
-}
-
-// The rows of my items, of a tensor with all items' rows in order.
-torch::Tensor my_rows(const torch::Tensor& all, const std::vector<int64_t>& rows_of_item,
-                      const std::vector<int64_t>& my_items) {
-  std::vector<int64_t> begin{0};
-  for (int64_t rows : rows_of_item) begin.push_back(begin.back() + rows);
-  std::vector<torch::Tensor> parts{all.narrow(0, 0, 0)};
-  for (int64_t item : my_items) parts.push_back(all.narrow(0, begin[item], rows_of_item[item]));
-  return torch::cat(parts);
 }
 
 std::vector<int64_t> deal(size_t count, const Communicator& dp) {
@@ -128,7 +117,7 @@ Outputs forward_encoder(const ForwardOptions& options, const ReadyModel& ready, 
   torch::AutoGradMode grad_mode(options.grads);
   const auto out = model.encode(modality, media->take(mine));
   Outputs outputs{{"features", gather_items(out, tokens, mine, dp)}};
-  if (options.grads) out.backward(my_rows(cotangent, tokens, mine).to(out.scalar_type()));
+  if (options.grads) out.backward(take_rows(cotangent, tokens, mine).to(out.scalar_type()));
   return outputs;
 }
 
@@ -154,7 +143,7 @@ Outputs forward_decoder(const ForwardOptions& options, const ReadyModel& ready, 
                   {"pixels", pixels.view({N, H, W, C}).permute({0, 3, 1, 2}).contiguous()}};
   if (options.grads) {
     const auto rows = cotangent.permute({0, 2, 3, 1}).reshape({N * H * W, C});
-    out.backward(my_rows(rows, media.rows, mine).to(out.scalar_type()));
+    out.backward(take_rows(rows, media.rows, mine).to(out.scalar_type()));
   }
   return outputs;
 }

@@ -72,17 +72,25 @@ void note_unused(const io::SafetensorsFile& file, const std::vector<std::string>
   }
 }
 
+std::vector<int64_t> first_rows(const std::vector<int64_t>& rows_of_item) {
+  std::vector<int64_t> begin{0};
+  for (int64_t rows : rows_of_item) begin.push_back(begin.back() + rows);
+  return begin;
+}
+
+torch::Tensor take_rows(const torch::Tensor& all, const std::vector<int64_t>& rows_of_item,
+                        const std::vector<int64_t>& items) {
+  const auto begin = first_rows(rows_of_item);
+  std::vector<torch::Tensor> parts{all.narrow(0, 0, 0)};
+  for (int64_t item : items) parts.push_back(all.narrow(0, begin[item], rows_of_item[item]));
+  return torch::cat(parts);
+}
+
 model::MediaInput ForwardMedia::take(const std::vector<int64_t>& index) const {
   if (index.empty()) return {};
-  std::vector<int64_t> begin{0};
-  for (int64_t count : rows) begin.push_back(begin.back() + count);
   model::MediaInput input;
-  std::vector<torch::Tensor> parts;
-  for (int64_t i : index) {
-    parts.push_back(features_PF.narrow(0, begin[i], rows[i]));
-    input.grids.push_back(grids[i]);
-  }
-  input.features_PF = torch::cat(parts);
+  input.features_PF = take_rows(features_PF, rows, index);
+  for (int64_t i : index) input.grids.push_back(grids[i]);
   return input;
 }
 

@@ -15,6 +15,12 @@
 
 namespace veomni::train {
 
+/// Items' rows lie one after another. Where each item's begin, and behind the last one their number.
+std::vector<int64_t> first_rows(const std::vector<int64_t>& rows_of_item);
+/// The rows of some items (ascending), together.
+torch::Tensor take_rows(const torch::Tensor& all, const std::vector<int64_t>& rows_of_item,
+                        const std::vector<int64_t>& items);
+
 /// All items of one modality in a file.
 struct ForwardMedia {
   torch::Tensor features_PF;       ///< float32

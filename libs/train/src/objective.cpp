@@ -21,17 +21,18 @@ bool trains(nn::Module& module) {
 // Forward once; backward twice that where there is one.
 double passes(bool backward) { return backward ? 3.0 : 1.0; }
 
-// Calls visit(token, source of its sample).
-template <typename Visit> void for_each_token(const data::Batch& batch, Visit visit) {
-  for (size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
-    for (int32_t t = batch.cu_seqlens[i]; t < batch.cu_seqlens[i + 1]; ++t)
-      visit(t, batch.source_of_sample[i]);
-  }
-}
-
 class TokenObjective final : public Objective {
  public:
-  TokenObjective(const Recipe& recipe, model::OmniModel& model) : model_(model) {
+  TokenObjective(const Recipe& recipe, model::OmniModel& model)
+      : model_(model),
+        // Gradients pass through a frozen foundation to what trains before it.
+        foundation_passes_(trains(model.foundation()) ? 3.0
+                           : trains(model)            ? 2.0
+                                                      : 1.0) {
+    for (const auto& [modality, encoder] : model.encoders())
+      encoder_passes_[modality] = passes(trains(*encoder));
+    for (const auto& [modality, decoder] : model.decoders())
+      head_passes_[modality] = passes(trains(*decoder));
     for (const auto& source : recipe.data.sources) {
       loss_of_source_.push_back(source.loss);
       weights_[source.loss] = 1.0;
@@ -53,8 +54,9 @@ class TokenObjective final : public Objective {
   LossValues counts(const data::Batch& batch) const override {
     LossValues counts = zeros();
     const auto* labels = batch.labels_T.const_data_ptr<int64_t>();
-    for_each_token(batch, [&](int32_t t, int32_t source) {
-      if (labels[t] != ops::kIgnoreLabel) counts[loss_of_source_[source]] += 1;
+    for_each_sample(batch, [&](const std::string& loss, int32_t begin, int32_t end) {
+      counts[loss] += static_cast<double>(std::count_if(
+          labels + begin, labels + end, [](int64_t label) { return label != ops::kIgnoreLabel; }));
     });
     for (const auto& [modality, items] : batch.targets)
       counts[modality] += static_cast<double>(items.tokens_R.size(0));
@@ -84,17 +86,14 @@ class TokenObjective final : public Objective {
     double flops = foundation.weight_flops_per_token() * static_cast<double>(batch.num_tokens());
     for (size_t i = 1; i < batch.cu_seqlens.size(); ++i)
       flops += foundation.attention_flops(batch.cu_seqlens[i] - batch.cu_seqlens[i - 1]);
-    // Gradients pass through a frozen foundation to what trains before it.
-    flops *= trains(foundation) ? 3.0 : trains(model_) ? 2.0 : 1.0;
-    for (const auto& [modality, items] : batch.inputs) {
-      auto& encoder = model_.encoder(modality);
-      flops += passes(trains(encoder)) * encoder.flops(items.grids);
-    }
+    flops *= foundation_passes_;
+    for (const auto& [modality, items] : batch.inputs)
+      flops += encoder_passes_.at(modality) * model_.encoder(modality).flops(items.grids);
     for (const auto& [modality, items] : batch.targets) {
       auto& decoder = model_.decoder(modality);
       for (const auto& grid : items.grids) {
         const auto cost = decoder.flops(grid);
-        flops += cost.encode + passes(trains(decoder)) * cost.head_per_token *
+        flops += cost.encode + head_passes_.at(modality) * cost.head_per_token *
                                    static_cast<double>(decoder.num_tokens(grid));
       }
     }
@@ -102,6 +101,14 @@ class TokenObjective final : public Objective {
   }
 
  private:
+  // Calls visit(loss of the sample's source, its first token, the one after its last).
+  template <typename Visit> void for_each_sample(const data::Batch& batch, Visit visit) const {
+    for (size_t i = 0; i + 1 < batch.cu_seqlens.size(); ++i) {
+      visit(loss_of_source_[batch.source_of_sample[i]], batch.cu_seqlens[i],
+            batch.cu_seqlens[i + 1]);
+    }
+  }
+
   LossValues zeros() const {
     LossValues zeros;
     for (const auto& [name, weight] : weights_) zeros[name] = 0;
@@ -112,10 +119,10 @@ class TokenObjective final : public Objective {
     auto weights_T = torch::zeros({batch.num_tokens()}, torch::kDouble);
     auto* weight = weights_T.data_ptr<double>();
     const auto* labels = batch.labels_T.const_data_ptr<int64_t>();
-    for_each_token(batch, [&](int32_t t, int32_t source) {
-      if (labels[t] == ops::kIgnoreLabel) return;
-      const std::string& name = loss_of_source_[source];
-      weight[t] = weights_.at(name) / step_counts.at(name);
+    for_each_sample(batch, [&](const std::string& loss, int32_t begin, int32_t end) {
+      for (int32_t t = begin; t < end; ++t) {
+        if (labels[t] != ops::kIgnoreLabel) weight[t] = weights_.at(loss) / step_counts.at(loss);
+      }
     });
     return weights_T;
   }
@@ -125,8 +132,10 @@ class TokenObjective final : public Objective {
     LossValues sums = zeros();
     const auto text_T = losses.text.token_T.to(torch::kCPU, torch::kDouble).contiguous();
     const auto* text = text_T.const_data_ptr<double>();
-    for_each_token(batch,
-                   [&](int32_t t, int32_t source) { sums[loss_of_source_[source]] += text[t]; });
+    for_each_sample(batch, [&](const std::string& loss, int32_t begin, int32_t end) {
+      double& sum = sums[loss];
+      for (int32_t t = begin; t < end; ++t) sum += text[t];
+    });
     for (const auto& [modality, loss] : losses.targets)
       sums[modality] += loss.token_T.sum(torch::kDouble).item<double>();
     for (auto& [name, sum] : sums) {
@@ -137,6 +146,8 @@ class TokenObjective final : public Objective {
   }
 
   model::OmniModel& model_;
+  double foundation_passes_;
+  std::map<std::string, double> encoder_passes_, head_passes_;  // by modality
   std::vector<std::string> loss_of_source_;
   std::map<std::string, double> weights_;
 };

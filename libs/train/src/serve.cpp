@@ -82,7 +82,9 @@ std::vector<generate::Prompt> make_prompts(const ServeOptions& options, model::O
   const data::PromptMaker maker(data_options, tokenizer, processors);
   for (const auto& text : options.prompts) {
     const auto messages = message_of(options, text);
-    prompts.push_back({maker.make(messages), maker.make_unconditional(messages), prompts.size()});
+    auto without =
+        options.generate.guidance == 1.0 ? data::Sample{} : maker.make_unconditional(messages);
+    prompts.push_back({maker.make(messages), std::move(without), prompts.size()});
   }
   rules.stop_ids = maker.stop_ids();
   rules.media = media_tokens(model, maker);

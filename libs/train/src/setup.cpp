@@ -79,4 +79,12 @@ Communicator& data_parallel(DeviceMesh& mesh) {
   return *mesh.communicator("dp_replicate_dp_shard");
 }
 
+void sum_over_ranks(Communicator& ranks, const std::vector<double*>& values) {
+  auto packed = torch::empty({static_cast<int64_t>(values.size())}, torch::kDouble);
+  double* slot = packed.data_ptr<double>();
+  for (size_t i = 0; i < values.size(); ++i) slot[i] = *values[i];
+  ranks.all_reduce(packed, packed, ReduceOp::kSum)->wait();
+  for (size_t i = 0; i < values.size(); ++i) *values[i] = slot[i];
+}
+
 }  // namespace veomni::train

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "veomni/comm/device_mesh.h"
 #include "veomni/data/media_processors.h"
@@ -52,5 +53,8 @@ void apply_ops(const OpsOptions& options);
 
 /// The ranks that share the data.
 Communicator& data_parallel(DeviceMesh& mesh);
+
+/// Replaces each value by its sum over the ranks, in one all-reduce. Collective: as many values on every rank.
+void sum_over_ranks(Communicator& ranks, const std::vector<double*>& values);
 
 }  // namespace veomni::train

@@ -74,15 +74,12 @@ StepResult Trainer::count(const std::vector<data::Batch>& batches, LossValues& l
     flops += objective_->flops(batch);
     for (const auto& [name, count] : objective_->counts(batch)) loss_counts[name] += count;
   }
-  std::vector<double> all = {tokens, flops};
-  for (const auto& [name, count] : loss_counts) all.push_back(count);
-  auto sums = torch::tensor(all, torch::kDouble);
-  dp_.all_reduce(sums, sums, ReduceOp::kSum)->wait();
-  const double* sum = sums.data_ptr<double>();
+  std::vector<double*> sums = {&tokens, &flops};
+  for (auto& [name, count] : loss_counts) sums.push_back(&count);
+  sum_over_ranks(dp_, sums);
   StepResult result;
-  result.tokens = static_cast<int64_t>(*sum++);
-  result.flops = *sum++;
-  for (auto& [name, count] : loss_counts) count = *sum++;
+  result.tokens = static_cast<int64_t>(tokens);
+  result.flops = flops;
   return result;
 }
 
@@ -93,12 +90,9 @@ void Trainer::run_batches(const std::vector<data::Batch>& batches, const LossVal
     for (const auto& [name, value] : term.values) result.losses[name] += value;
     if (term.total.requires_grad()) term.total.backward();
   }
-  std::vector<double> mine;
-  for (const auto& [name, value] : result.losses) mine.push_back(value);
-  auto sums = torch::tensor(mine, torch::kDouble);
-  dp_.all_reduce(sums, sums, ReduceOp::kSum)->wait();
-  const double* sum = sums.data_ptr<double>();
-  for (auto& [name, value] : result.losses) value = *sum++;
+  std::vector<double*> sums;
+  for (auto& [name, value] : result.losses) sums.push_back(&value);
+  sum_over_ranks(dp_, sums);
   result.loss = objective_->total(result.losses);
 }
 

@@ -7,20 +7,18 @@
 
 #include <cmath>
 
+#include "gradients.h"
 #include "veomni/comm/device_mesh.h"
 #include "veomni/comm/local.h"
 #include "veomni/comm/run_ranks.h"
 #include "veomni/generate/generate.h"
 #include "veomni/model/build.h"
 #include "veomni/nn/materialize.h"
-#include "veomni/ops/compare.h"
 #include "veomni/parallel/fully_shard.h"
 #include "veomni/parallel/plan.h"
 
 namespace veomni::train {
 namespace {
-
-using Gradients = std::map<std::string, torch::Tensor>;
 
 struct Case {
   int ranks;
@@ -121,17 +119,7 @@ class LayoutParity : public testing::TestWithParam<Case> {};
 TEST_P(LayoutParity, EveryGradientEqualsOneRanks) {
   const Case& c = GetParam();
   const auto want = one_rank(c), got = many_ranks(c);
-  double squares = 0;
-  int64_t numel = 0;
-  for (const auto& [name, g] : want) {
-    squares += g.to(torch::kDouble).square().sum().item<double>();
-    numel += g.numel();
-  }
-  const double tolerance = c.dtype == torch::kDouble ? 1e-10 : 1e-5;
-  ASSERT_EQ(got.size(), want.size());
-  for (const auto& [name, g] : want) {
-    EXPECT_LE(ops::relative_error(got.at(name), g, std::sqrt(squares), numel), tolerance) << name;
-  }
+  expect_same_gradients(got, want, c.dtype == torch::kDouble ? 1e-10 : 1e-5);
 }
 
 std::vector<Case> all_cases() {

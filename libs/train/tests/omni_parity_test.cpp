@@ -2,18 +2,16 @@
 // Ranks that lack a modality: every gradient equals one rank's, whoever has it, whatever trains, and nobody hangs.
 #include <gtest/gtest.h>
 
+#include "gradients.h"
 #include "veomni/comm/device_mesh.h"
 #include "veomni/comm/run_ranks.h"
 #include "veomni/model/build.h"
 #include "veomni/nn/materialize.h"
-#include "veomni/ops/compare.h"
 #include "veomni/parallel/fully_shard.h"
 #include "veomni/parallel/plan.h"
 
 namespace veomni::train {
 namespace {
-
-using Gradients = std::map<std::string, torch::Tensor>;
 
 enum class Who { kNobody, kFirst, kLast, kOdd, kAll };
 
@@ -155,17 +153,7 @@ class OmniParity : public testing::TestWithParam<Case> {};
 TEST_P(OmniParity, EveryGradientEqualsOneRanks) {
   const Case& c = GetParam();
   const auto want = one_rank(c), got = many_ranks(c);
-  ASSERT_EQ(got.size(), want.size());
-  double squares = 0;
-  int64_t numel = 0;
-  for (const auto& [name, g] : want) {
-    ASSERT_TRUE(g.defined()) << name << " has no gradient; an absent modality gives zeros";
-    squares += g.square().sum().item<double>();
-    numel += g.numel();
-  }
-  for (const auto& [name, g] : want) {
-    EXPECT_LE(ops::relative_error(got.at(name), g, std::sqrt(squares), numel), 1e-10) << name;
-  }
+  ASSERT_NO_FATAL_FAILURE(expect_same_gradients(got, want, 1e-10));
   const auto is_zero = [&](const std::string& part) {
     for (const auto& [name, g] : want) {
       if (name.starts_with(part) && g.abs().max().item<double>() != 0) return false;
