@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 
+#include "refusal.h"
 #include "veomni/base/error.h"
 #include "veomni/model/registration.h"
 #include "veomni/nn/materialize.h"
@@ -51,12 +52,7 @@ std::unique_ptr<Foundation> make(const json& config) {
 }
 
 std::string refusal(const json& config) {
-  try {
-    make(config);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
+  return model::refusal([&] { make(config); });
 }
 
 TEST(Qwen2Config, WhatDoesNotFitIsNamedWithTheFile) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 
+#include "refusal.h"
 #include "veomni/base/error.h"
 #include "veomni/model/build.h"
 #include "veomni/model/omni_model.h"
@@ -22,13 +23,10 @@ nlohmann::json config() {
 }
 
 std::string refusal(const nlohmann::json& config) {
-  try {
+  return model::refusal([&] {
     make_foundation(find_part("foundation", "", "", config, "config.json"), "config.json",
                     {torch::kMeta, torch::kFloat});
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "accepted";
+  });
 }
 
 TEST(Qwen3Config, WhatDoesNotFitIsNamedWithTheFile) {
