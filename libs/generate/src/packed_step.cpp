@@ -115,7 +115,7 @@ torch::Tensor on_host(const torch::Tensor& logits) {
 }  // namespace
 
 StepLogits step(model::OmniModel& model, std::vector<Sequence>& live) {
-  const auto device = model.named_parameters().front().second.value().device();
+  const auto device = model.device();
   Packer packer(model.foundation().position_axes());
   packer.collate(live);
   std::vector<int64_t> text_rows;

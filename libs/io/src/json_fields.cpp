@@ -33,6 +33,12 @@ std::string brief_json(const json& value) {
   return text.size() <= 100 ? text : text.substr(0, 100) + "...";
 }
 
+void check_positive(std::initializer_list<std::pair<const char*, int64_t>> sizes,
+                    const std::string& where) {
+  for (const auto& [name, value] : sizes)
+    VEOMNI_CHECK_CONFIG(value > 0, where, ": ", name, " must be more than 0, got ", value);
+}
+
 bool has_value(const json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && !found->is_null();

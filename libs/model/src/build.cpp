@@ -86,18 +86,20 @@ void apply_train(OmniModel& model, const ModelOptions& options) {
   }
 }
 
-// How an exporter calls the part's tensors in a whole model's directory.
-const std::vector<io::Lead>& leads_in(const PartConfig& part, const std::string& path) {
-  const auto index = io::HfDirectory::open(path).weights();
+// How the part's tensors are called in a directory's files: its own, or a whole model's by the exporter that wrote them.
+io::RuleSet rules_in(const io::RuleSet& own, const PartConfig& part,
+                     const io::SafetensorsIndex& index) {
+  if (!part.within) return own;
+  const auto& tensors = index.tensors();
   for (const auto& leads : part.within->leads) {
-    const auto& tensors = index.tensors();
     const bool fits = std::any_of(tensors.begin(), tensors.end(), [&](const auto& entry) {
       return entry.first.starts_with(leads.front().whole);
     });
-    if (fits) return leads;
+    if (fits) return own.under(leads);
   }
-  throw_config_error(path + ": no tensor begins with " + part.within->leads.front().front().whole +
-                     ", where a " + part.entry->model_type + " lies");
+  throw_config_error(index.where() + ": no tensor begins with " +
+                     part.within->leads.front().front().whole + ", where a " +
+                     part.entry->model_type + " lies");
 }
 
 // Loads a part from its directory, its own or a whole model's.
@@ -105,8 +107,7 @@ void load_part(nn::Module& module, const io::RuleSet& own_rules, const PartConfi
                const std::string& path,
                const std::function<bool(const std::string&)>& wanted = {}) {
   const auto index = io::HfDirectory::open(path).weights();
-  nn::load_weights(module, part.within ? own_rules.under(leads_in(part, path)) : own_rules, index,
-                   wanted);
+  nn::load_weights(module, rules_in(own_rules, part, index), index, wanted);
 }
 
 std::vector<std::string> names_of(nn::Module& module) {
@@ -228,10 +229,6 @@ ModelOptions options_of_directory(const std::string& path) {
   }
   if (look_for_part("foundation", "", "", config)) options.foundation.path = path;
   for (const auto& entry : registered_models()) {
-    if (entry.kind == "foundation" ||
-        !look_for_part(entry.kind, entry.modality, entry.model_type, config))
-      continue;
-    // A type that was asked for always fits; only what the config itself says counts here.
     const auto part = look_for_part(entry.kind, entry.modality, "", config);
     if (!part || part->entry != &entry) continue;
     if (entry.kind == "encoder") options.encoders[entry.modality].path = path;
@@ -255,97 +252,84 @@ json preprocessor_config(const PartOptions& part) {
 
 namespace {
 
-// How the part's tensors are called in the directory it came from.
-io::RuleSet rules_in(const io::RuleSet& own, const PartConfig& part, const std::string& path) {
-  return part.within ? own.under(leads_in(part, path)) : own;
-}
+// A part of a model with what a recipe says of it.
+struct OwnPart {
+  std::string kind, modality;  ///< "foundation", "encoder", "decoder"; "" of the foundation
+  nn::Module* module;
+  io::RuleSet rules;  ///< of its own directory
+  json config;
+  const PartOptions* options;
 
-// The parts in a fixed order, named and with the rules of their own directories.
-std::vector<SavedFolder> own_folders(OmniModel& model, const ModelOptions& options) {
-  std::vector<SavedFolder> folders;
-  const auto add = [&](const std::string& name, const std::string& directory, nn::Module& module,
-                       const io::RuleSet& rules, json config, const PartOptions& part) {
-    folders.push_back({directory,
-                       std::move(config),
-                       {{name, &module, rules}},
-                       part.path,
-                       preprocessor_config(part)});
-  };
+  std::string name() const { return modality.empty() ? kind : kind + "s." + modality; }
+  std::string directory() const { return modality.empty() ? kind : kind + "s/" + modality; }
+};
+
+// In a fixed order; projectors are not among them.
+std::vector<OwnPart> own_parts(OmniModel& model, const ModelOptions& options) {
+  std::vector<OwnPart> parts;
   if (model.has_foundation()) {
     auto& part = model.foundation();
-    add("foundation", "foundation", part, part.rules(), part.config(), options.foundation);
+    parts.push_back({"foundation", "", &part, part.rules(), part.config(), &options.foundation});
   }
   for (const auto& [modality, part] : model.encoders())
-    add("encoders." + modality, "encoders/" + modality, *part, part->rules(), part->config(),
-        options.encoders.at(modality));
+    parts.push_back({"encoder", modality, part.get(), part->rules(), part->config(),
+                     &options.encoders.at(modality)});
   for (const auto& [modality, part] : model.decoders()) {
     json config = part->config();
     if (part->lm_width() > 0) config[kHeadWidth] = part->lm_width();
-    add("decoders." + modality, "decoders/" + modality, *part, part->rules(), config,
-        options.decoders.at(modality));
+    parts.push_back(
+        {"decoder", modality, part.get(), part->rules(), config, &options.decoders.at(modality)});
   }
-  if (!model.projectors().empty()) {
-    auto& part = model.projectors();
-    add("projectors", "projectors", part, identity_rules(part), json::object(), {});
-  }
-  return folders;
+  return parts;
 }
 
-// Whether every part lies in one and the same directory of a whole model.
-bool is_one_directory(const ModelOptions& options, const std::vector<SavedFolder>& folders) {
-  return std::all_of(folders.begin(), folders.end(), [&](const SavedFolder& folder) {
-    return !folder.source.empty() && folder.source == options.path;
-  });
-}
-
-json composite_config(const std::vector<SavedFolder>& folders) {
-  json config = {{"model_type", kOmniType}, {"architectures", {"OmniModel"}}};
-  for (const auto& folder : folders) {
-    const std::string& name = folder.parts.front().name;
-    const size_t dot = name.find('.');
-    if (dot == name.npos) {
-      config[name] = folder.directory;
-    } else {
-      config[name.substr(0, dot)][name.substr(dot + 1)] = folder.directory;
-    }
-  }
-  return config;
-}
-
-SavedFolder joined(const ModelOptions& options, std::vector<SavedFolder> folders) {
-  SavedFolder whole{"",
-                    io::HfDirectory::open(options.path).config(),
-                    {},
-                    options.path,
-                    folders.front().preprocessor};
-  for (auto& folder : folders) {
-    auto& part = folder.parts.front();
-    const size_t dot = part.name.find('.');
-    const std::string kind =
-        part.name.substr(0, part.name.starts_with("foundation") ? dot : dot - 1);
-    const std::string modality = dot == part.name.npos ? "" : part.name.substr(dot + 1);
-    const PartOptions& source =
-        kind == "foundation" ? static_cast<const PartOptions&>(options.foundation)
-        : kind == "encoder"  ? options.encoders.at(modality)
-                             : static_cast<const PartOptions&>(options.decoders.at(modality));
-    part.rules = rules_in(part.rules, describe(kind, modality, source, "").part, options.path);
-    whole.parts.push_back(std::move(part));
+// The one directory of a whole model that all parts came from, as it was.
+SavedFolder whole_folder(const ModelOptions& options, const std::vector<OwnPart>& parts) {
+  const auto directory = io::HfDirectory::open(options.path);
+  const auto index = directory.weights();
+  SavedFolder whole{"", directory.config(), {}, preprocessor_config(*parts.front().options)};
+  for (const auto& part : parts) {
+    const auto described = describe(part.kind, part.modality, *part.options, "").part;
+    whole.parts.push_back({part.name(), part.module, rules_in(part.rules, described, index)});
   }
   return whole;
+}
+
+SavedFolder own_folder(const OwnPart& part, const std::string& directory) {
+  return {directory,
+          part.config,
+          {{part.name(), part.module, part.rules}},
+          preprocessor_config(*part.options)};
 }
 
 }  // namespace
 
 std::vector<SavedFolder> saved_layout(OmniModel& model, const ModelOptions& given) {
   const ModelOptions options = resolve(given);
-  auto folders = own_folders(model, options);
-  if (is_one_directory(options, folders)) return {joined(options, std::move(folders))};
-  if (folders.size() == 1) {
-    folders.front().directory = "";
-    return folders;
+  const auto parts = own_parts(model, options);
+  auto& projectors = model.projectors();
+  const bool from_one_directory = !options.path.empty() && projectors.empty() &&
+                                  std::all_of(parts.begin(), parts.end(), [&](const OwnPart& part) {
+                                    return part.options->path == options.path;
+                                  });
+  if (from_one_directory) return {whole_folder(options, parts)};
+  if (parts.size() == 1 && projectors.empty()) return {own_folder(parts.front(), "")};
+
+  json config = {{"model_type", kOmniType}, {"architectures", {"OmniModel"}}};
+  std::vector<SavedFolder> folders;
+  for (const auto& part : parts) {
+    (part.modality.empty() ? config[part.kind] : config[part.kind + "s"][part.modality]) =
+        part.directory();
+    folders.push_back(own_folder(part, part.directory()));
   }
-  SavedFolder top{"", composite_config(folders), {}, "", {}};
-  folders.insert(folders.begin(), std::move(top));
+  if (!projectors.empty()) {
+    config["projectors"] = "projectors";
+    folders.push_back({"projectors",
+                       json::object(),
+                       {{"projectors", &projectors, identity_rules(projectors)}},
+                       json::object()});
+  }
+  folders.insert(folders.begin(), SavedFolder{"", config, {}, json::object()});
   return folders;
 }
 

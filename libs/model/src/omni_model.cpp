@@ -97,13 +97,13 @@ Decoder& OmniModel::decoder(const std::string& modality) {
 
 torch::Tensor OmniModel::features_of(const MediaInput& input, int64_t width) const {
   if (!input.features_PF.defined())
-    return torch::empty({0, width}, torch::dtype(options_.dtype).device(any_.value().device()));
+    return torch::empty({0, width}, torch::dtype(options_.dtype).device(device()));
   VEOMNI_CHECK(input.features_PF.size(1) == width, "features of ", input.features_PF.size(1),
                " columns for a part that reads ", width);
   return input.features_PF.to(options_.dtype);
 }
 
-// Every part runs even without items, unless the caller knows that no rank has any.
+// Every part runs even without items, unless the caller asks to leave absent ones out.
 OmniModel::Embedded OmniModel::embed(const ModelInput& input) {
   Embedded out{foundation().embed(input.ids_T), {}};
   const auto insert = [&](const nn::Routes& routes, torch::Tensor rows_RD) {
@@ -210,19 +210,27 @@ torch::Tensor OmniModel::encode(const std::string& modality, const MediaInput& i
   })[0];
 }
 
-torch::Tensor OmniModel::codes(const std::string& modality, const MediaInput& input) {
-  torch::NoGradGuard no_grad;
-  return run(Tensors{}, [this, modality, input](const Tensors&) -> Tensors {
+torch::Tensor OmniModel::with_decoder(const std::string& modality, const MediaInput& input,
+                                      torch::Tensor (Decoder::*call)(const torch::Tensor&,
+                                                                     const std::vector<Grid>&)) {
+  return run(Tensors{}, [this, modality, input, call](const Tensors&) -> Tensors {
     auto& part = decoder(modality);
-    return {part.encode(features_of(input, part.feature_width()), input.grids)};
+    return {(part.*call)(features_of(input, part.feature_width()), input.grids)};
   })[0];
 }
 
+torch::Tensor OmniModel::codes(const std::string& modality, const MediaInput& input) {
+  torch::NoGradGuard no_grad;
+  return with_decoder(modality, input, &Decoder::encode);
+}
+
 torch::Tensor OmniModel::reconstruct(const std::string& modality, const MediaInput& input) {
-  return run(Tensors{}, [this, modality, input](const Tensors&) -> Tensors {
-    auto& part = decoder(modality);
-    return {part.reconstruct(features_of(input, part.feature_width()), input.grids)};
-  })[0];
+  return with_decoder(modality, input, &Decoder::reconstruct);
+}
+
+torch::Tensor OmniModel::latents(const std::string& modality, const MediaInput& input) {
+  torch::NoGradGuard no_grad;
+  return with_decoder(modality, input, &Decoder::latents);
 }
 
 std::map<std::string, torch::Tensor> OmniModel::tokenizer_losses(const std::string& modality,
@@ -244,14 +252,6 @@ std::map<std::string, torch::Tensor> OmniModel::tokenizer_losses(const std::stri
   std::map<std::string, torch::Tensor> losses;
   for (size_t i = 0; i < names->size(); ++i) losses[(*names)[i]] = out[i];
   return losses;
-}
-
-torch::Tensor OmniModel::latents(const std::string& modality, const MediaInput& input) {
-  torch::NoGradGuard no_grad;
-  return run(Tensors{}, [this, modality, input](const Tensors&) -> Tensors {
-    auto& part = decoder(modality);
-    return {part.latents(features_of(input, part.feature_width()), input.grids)};
-  })[0];
 }
 
 torch::Tensor OmniModel::lm_generate(const std::string& modality, const torch::Tensor& codes_R,

@@ -88,14 +88,13 @@ void read_sizes(CausalConfig& c, const json& json, const std::string& where) {
   c.num_layers = io::require_int(json, "num_hidden_layers", where);
   c.num_heads = io::require_int(json, "num_attention_heads", where);
   c.num_kv_heads = io::get_or(json, "num_key_value_heads", c.num_heads, where);
-  for (auto [name, value] : {std::pair{"vocab_size", c.vocab_size},
-                             {"hidden_size", c.hidden_size},
-                             {"intermediate_size", c.intermediate_size},
-                             {"num_hidden_layers", c.num_layers},
-                             {"num_attention_heads", c.num_heads},
-                             {"num_key_value_heads", c.num_kv_heads}}) {
-    VEOMNI_CHECK_CONFIG(value > 0, where, ": ", name, " must be more than 0, got ", value);
-  }
+  io::check_positive({{"vocab_size", c.vocab_size},
+                      {"hidden_size", c.hidden_size},
+                      {"intermediate_size", c.intermediate_size},
+                      {"num_hidden_layers", c.num_layers},
+                      {"num_attention_heads", c.num_heads},
+                      {"num_key_value_heads", c.num_kv_heads}},
+                     where);
   VEOMNI_CHECK_CONFIG(c.num_heads % c.num_kv_heads == 0, where,
                       ": num_attention_heads=", c.num_heads,
                       " is not a multiple of num_key_value_heads=", c.num_kv_heads);

@@ -46,15 +46,14 @@ void check_fixed(const nlohmann::json& json, const std::string& where) {
 }
 
 void check_sizes(const JanusVqConfig& c, const std::string& where) {
-  for (auto [name, value] : {std::pair{"num_embeddings", c.num_embeddings},
-                             {"embed_dim", c.embed_dim},
-                             {"latent_channels", c.latent_channels},
-                             {"base_channels", c.base_channels},
-                             {"num_res_blocks", c.num_res_blocks},
-                             {"num_patches", c.num_patches},
-                             {"num_hidden_layers", c.aligner_layers}}) {
-    VEOMNI_CHECK_CONFIG(value > 0, where, ": ", name, " must be more than 0, got ", value);
-  }
+  io::check_positive({{"num_embeddings", c.num_embeddings},
+                      {"embed_dim", c.embed_dim},
+                      {"latent_channels", c.latent_channels},
+                      {"base_channels", c.base_channels},
+                      {"num_res_blocks", c.num_res_blocks},
+                      {"num_patches", c.num_patches},
+                      {"num_hidden_layers", c.aligner_layers}},
+                     where);
   VEOMNI_CHECK_CONFIG(c.base_channels % kJanusGroups == 0, where,
                       ": base_channels=", c.base_channels, " is not a multiple of ", kJanusGroups,
                       ", the groups of every group norm");

@@ -16,15 +16,14 @@ Qwen2_5OmniAudioConfig Qwen2_5OmniAudioConfig::from_json(const nlohmann::json& j
   c.num_mel_bins = io::get_or(json, "num_mel_bins", 128, where);
   c.n_window = io::get_or(json, "n_window", 100, where);
   c.initializer_range = io::get_or(json, "initializer_range", 0.02, where);
-  for (auto [name, value] : {std::pair{"encoder_layers", c.num_layers},
-                             {"encoder_attention_heads", c.num_heads},
-                             {"d_model", c.width},
-                             {"encoder_ffn_dim", c.mlp_dim},
-                             {"output_dim", c.output_size},
-                             {"num_mel_bins", c.num_mel_bins},
-                             {"n_window", c.n_window}}) {
-    VEOMNI_CHECK_CONFIG(value > 0, where, ": ", name, " must be more than 0, got ", value);
-  }
+  io::check_positive({{"encoder_layers", c.num_layers},
+                      {"encoder_attention_heads", c.num_heads},
+                      {"d_model", c.width},
+                      {"encoder_ffn_dim", c.mlp_dim},
+                      {"output_dim", c.output_size},
+                      {"num_mel_bins", c.num_mel_bins},
+                      {"n_window", c.n_window}},
+                     where);
   VEOMNI_CHECK_CONFIG(c.width % c.num_heads == 0, where, ": d_model=", c.width,
                       " is not a multiple of encoder_attention_heads=", c.num_heads);
   VEOMNI_CHECK_CONFIG(c.width % 2 == 0 && c.width > 2, where,

@@ -19,17 +19,16 @@ Qwen2VlVisionConfig Qwen2VlVisionConfig::from_json(const nlohmann::json& json,
   c.temporal_patch_size = io::get_or(json, "temporal_patch_size", 2, where);
   c.merge_size = io::get_or(json, "spatial_merge_size", 2, where);
   c.initializer_range = io::get_or(json, "initializer_range", 0.02, where);
-  for (auto [name, value] : {std::pair{"depth", c.depth},
-                             {"embed_dim", c.embed_dim},
-                             {"num_heads", c.num_heads},
-                             {"hidden_size", c.output_size},
-                             {"embed_dim x mlp_ratio", c.mlp_dim},
-                             {"in_channels", c.in_channels},
-                             {"patch_size", c.patch_size},
-                             {"temporal_patch_size", c.temporal_patch_size},
-                             {"spatial_merge_size", c.merge_size}}) {
-    VEOMNI_CHECK_CONFIG(value > 0, where, ": ", name, " must be more than 0, got ", value);
-  }
+  io::check_positive({{"depth", c.depth},
+                      {"embed_dim", c.embed_dim},
+                      {"num_heads", c.num_heads},
+                      {"hidden_size", c.output_size},
+                      {"embed_dim x mlp_ratio", c.mlp_dim},
+                      {"in_channels", c.in_channels},
+                      {"patch_size", c.patch_size},
+                      {"temporal_patch_size", c.temporal_patch_size},
+                      {"spatial_merge_size", c.merge_size}},
+                     where);
   // A quarter of a head's dimensions turns by the row, a quarter by the column.
   VEOMNI_CHECK_CONFIG(c.embed_dim % (4 * c.num_heads) == 0, where, ": embed_dim=", c.embed_dim,
                       " is not a multiple of 4 x num_heads=", c.num_heads);

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace veomni::io {
 
@@ -45,6 +47,11 @@ std::string get_or(const nlohmann::json& object, const char* key, const std::str
 
 /// Whether the key is there with a value other than null.
 bool has_value(const nlohmann::json& object, const char* key);
+
+/// Sizes that cannot be 0 or less, by the keys they were read from.
+/// @throws ConfigError naming the first that is
+void check_positive(std::initializer_list<std::pair<const char*, int64_t>> sizes,
+                    const std::string& where);
 
 /// A value as a message shows it: its JSON, cut to some 100 bytes.
 std::string brief_json(const nlohmann::json& value);

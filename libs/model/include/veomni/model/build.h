@@ -41,7 +41,6 @@ struct SavedFolder {
   std::string directory;  ///< below the model's; "": the model's own
   nlohmann::json config;
   std::vector<SavedPart> parts;  ///< in its safetensors; none: only a config.json
-  std::string source;            ///< the directory it was made from, or ""
   nlohmann::json preprocessor;   ///< preprocessor_config.json; empty: none
 };
 

@@ -92,6 +92,7 @@ class OmniModel final : public nn::Unit {
   /// Adds projectors where a part's width is not the foundation's.
   OmniModel(Parts parts, const nn::ParamOptions& options);
 
+  torch::Device device() const { return any_.value().device(); }
   bool has_foundation() const { return parts_.foundation != nullptr; }
   Foundation& foundation();
   const std::map<std::string, std::unique_ptr<Encoder>>& encoders() const {
@@ -137,6 +138,9 @@ class OmniModel final : public nn::Unit {
   };
   Embedded embed(const ModelInput& input);
   torch::Tensor hidden(const ModelInput& input);
+  torch::Tensor with_decoder(const std::string& modality, const MediaInput& input,
+                             torch::Tensor (Decoder::*call)(const torch::Tensor&,
+                                                            const std::vector<Grid>&));
   torch::Tensor features_of(const MediaInput& input, int64_t width) const;
   torch::Tensor code_logits(const std::string& modality, const torch::Tensor& hidden_RD);
 
