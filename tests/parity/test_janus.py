@@ -34,20 +34,11 @@ class Case:
         self.directory = directory
         self.config = JanusVQVAEConfig(**{**BASE, **CONFIGS[name]})
         self.model = randomize((model or JanusVQVAE(self.config)).float())
-        self.centre_biases()
         factor = 2 ** (len(self.config.channel_multiplier) - 1)
         height, width = (height or 4) * factor, (width or 4) * factor
         self.pixels = torch.randn(pictures, 3, height, width)
         self.cotangent = torch.randn(pictures, 3, height, width)
         self.spread_codes(factor)
-
-    def centre_biases(self):
-        # Around zero, where randomize() puts them around one as it does norms' weights: a large part that all keys have in
-        # common cancels in softmax and takes digits with it.
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if name.endswith("bias"):
-                    parameter.sub_(1)
 
     def spread_codes(self, factor):
         # Codes like the latents of other pictures, or all pictures would have one and the same code.

@@ -80,6 +80,23 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   }
 };
 
+Tensor centered(const Tensor& input) {
+  const Tensor x = input.contiguous();
+  Tensor y = at::empty(x.sizes(), x.options());
+  launch(x.device(), kernels::CenterRows{kernel_dtype(x, "center_rows"), x.size(0), x.size(1),
+                                         x.size(2), in(x), out(y)});
+  return y;
+}
+
+struct CenterRowsFunction : torch::autograd::Function<CenterRowsFunction> {
+  static Tensor forward(AutogradContext*, const Tensor& x) { return centered(x); }
+
+  static variable_list backward(AutogradContext*, variable_list grads) {
+    check_first_order("center_rows");
+    return {centered(grads[0])};
+  }
+};
+
 }  // namespace
 
 Tensor rms_norm(Tensor x, Tensor weight_D, double eps) {
@@ -91,6 +108,11 @@ Tensor layer_norm(Tensor x, Tensor weight_D, Tensor bias_D, double eps) {
   check_norm("layer_norm", x, weight_D, "weight");
   check_norm("layer_norm", x, bias_D, "bias");
   return LayerNormFunction::apply(x, weight_D, bias_D, eps);
+}
+
+Tensor center_rows(Tensor x_NTC) {
+  VEOMNI_CHECK(x_NTC.dim() == 3, "center_rows: x must be [N, T, C], not ", x_NTC.sizes());
+  return CenterRowsFunction::apply(x_NTC);
 }
 
 }  // namespace veomni::ops

@@ -99,5 +99,28 @@ TEST(Norm, RefusesWhatDoesNotFit) {
                Error);
 }
 
+Tensor centred(const Tensors& t) { return ops::center_rows(t[0]); }
+Tensor aten_centred(const Tensors& t) { return t[0] - t[0].mean(1, true); }
+
+TEST(CenterRows, MatchesAten) {
+  for (const at::ScalarType dtype : kDtypes) {
+    for (const std::array<int64_t, 3>& sizes :
+         {std::array<int64_t, 3>{3, 49, 64}, std::array<int64_t, 3>{1, 1, 5},
+          std::array<int64_t, 3>{2, 300, 130}}) {
+      expect_same(centred, aten_centred, {normal(sizes, 1)}, dtype,
+                  c10::str(at::IntArrayRef(sizes)));
+    }
+  }
+  expect_same(centred, aten_centred, {normal({4, 6, 5}, 1).transpose(0, 2)}, at::kDouble,
+              "strided");
+}
+
+TEST(CenterRows, NothingIsLegal) {
+  for (const std::array<int64_t, 3>& sizes :
+       {std::array<int64_t, 3>{0, 7, 3}, {2, 0, 3}, {2, 3, 0}})
+    EXPECT_EQ(ops::center_rows(at::ones(sizes)).sizes(), at::IntArrayRef(sizes));
+  EXPECT_THROW(ops::center_rows(at::ones({2, 3})), Error);
+}
+
 }  // namespace
 }  // namespace veomni::ops::testing

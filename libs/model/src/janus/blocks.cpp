@@ -6,6 +6,7 @@
 #include "config.h"
 #include "veomni/ops/attention.h"
 #include "veomni/ops/group_norm.h"
+#include "veomni/ops/norm.h"
 #include "veomni/ops/resample.h"
 
 namespace veomni::model {
@@ -95,8 +96,11 @@ torch::Tensor JanusAttnBlock::forward(const torch::Tensor& x_NHWC) const {
   const ops::AttentionSpec spec{.scale = 1.0 / std::sqrt(static_cast<double>(C)), .causal = false};
   const auto h_TC = norm_.forward(x_NHWC, false).view({T, C});
   const auto heads = [&](const nn::Linear& map) { return map.forward(h_TC).view({T, 1, C}); };
+  // Softmax does not see what all keys of a picture have in common, but rounding does: without it the
+  // sums of backward, which cancel it, keep their digits.
+  const auto k_T1C = ops::center_rows(k_.forward(h_TC).view({N, each, C})).view({T, 1, C});
   const auto out_T1C =
-      ops::varlen_attention(heads(q_), heads(k_), heads(v_), cu_seqlens, cu_seqlens, spec).out_THK;
+      ops::varlen_attention(heads(q_), k_T1C, heads(v_), cu_seqlens, cu_seqlens, spec).out_THK;
   return x_NHWC + out_.forward(out_T1C.view({T, C})).view(x_NHWC.sizes());
 }
 

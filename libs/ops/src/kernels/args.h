@@ -293,6 +293,13 @@ struct SumPixels {
   const void* x;
   void* out;
 };
+/// Of each group of rows, out = x - the mean of its rows.
+struct CenterRows {
+  DType dtype;
+  int64_t groups, rows, width;
+  const void* x;
+  void* out;
+};
 /// out[i] = (x[2i] + x[2i + 1]) / 2
 struct MeanPairs {
   DType dtype;

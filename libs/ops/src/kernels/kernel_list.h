@@ -22,6 +22,7 @@
   X(LayerNormBackward) \
   X(GroupNormForward) \
   X(GroupNormBackward) \
+  X(CenterRows) \
   X(RopeAngles) \
   X(RopeRotate) \
   X(SwigluForward) \

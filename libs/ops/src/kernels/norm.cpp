@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/kernel_list.h"
@@ -159,8 +160,34 @@ template <typename T> void column_sum(const ColumnSum& a) {
   sum_blocks(workspace, blocks, a.width, a.width, static_cast<A*>(a.out));
 }
 
+// A strip of columns at a time, so that the sums need no memory but the stack.
+template <typename T> void center_rows(const CenterRows& a) {
+  using A = Acc<T>;
+  constexpr int64_t kStrip = 64;
+  const int64_t strips = (a.width + kStrip - 1) / kStrip;
+#pragma omp parallel for schedule(static) if (a.groups * a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.groups * strips; ++i) {
+    const int64_t column = i % strips * kStrip, n = std::min(kStrip, a.width - column);
+    const int64_t first = i / strips * a.rows * a.width + column;
+    const T* x = static_cast<const T*>(a.x) + first;
+    T* out = static_cast<T*>(a.out) + first;
+    A mean[kStrip] = {};
+    for (int64_t row = 0; row < a.rows; ++row) {
+      for (int64_t c = 0; c < n; ++c) mean[c] += wide(x[row * a.width + c]);
+    }
+    for (int64_t c = 0; c < n; ++c) mean[c] /= static_cast<A>(a.rows);
+    for (int64_t row = 0; row < a.rows; ++row) {
+      for (int64_t c = 0; c < n; ++c)
+        out[row * a.width + c] = narrow<T>(wide(x[row * a.width + c]) - mean[c]);
+    }
+  }
+}
+
 }  // namespace
 
+void run(const CenterRows& a) {
+  for_type(a.dtype, [&](auto t) { center_rows<decltype(t)>(a); });
+}
 void run(const RmsNormForward& a) {
   for_type(a.dtype, [&](auto t) { rms_forward<decltype(t)>(a); });
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Normalisation over the last dimension.
+/// Normalisation over the last dimension, and centring over rows.
 #pragma once
 
 #include <torch/types.h>
@@ -20,5 +20,14 @@ torch::Tensor rms_norm(torch::Tensor x, torch::Tensor weight_D, double eps);
 /// y = (x − mean(x)) * rsqrt(var(x) + eps) * weight + bias, everything in max(float32, dtype),
 /// rounded once. Shapes, dtypes and gradients as rms_norm; bias [D].
 torch::Tensor layer_norm(torch::Tensor x, torch::Tensor weight_D, torch::Tensor bias_D, double eps);
+
+/// y[n, t] = x[n, t] − mean over t of x[n, t], in max(float32, dtype), rounded once. Its gradient is the same map of y's.
+///
+/// Shapes:
+///   x        [N, T, C]  float32, float64 or bfloat16
+///   returns  like x
+///
+/// No elements are legal.
+torch::Tensor center_rows(torch::Tensor x_NTC);
 
 }  // namespace veomni::ops
