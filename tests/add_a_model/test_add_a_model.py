@@ -107,9 +107,9 @@ include(Dependencies)
 include(VeomniLibrary)
 find_package(GTest REQUIRED)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-pkg_check_modules(AV REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswresample)
+pkg_check_modules(MEDIA REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswresample libturbojpeg)
 add_library(third_party INTERFACE)
-target_link_libraries(third_party INTERFACE deps::yaml deps::json deps::pcre2 deps::xxhash PkgConfig::UTF8PROC PkgConfig::AV
+target_link_libraries(third_party INTERFACE deps::yaml deps::json deps::pcre2 deps::xxhash PkgConfig::UTF8PROC PkgConfig::MEDIA
   libtorch::torch Threads::Threads)
 {imported_libraries()}
 add_subdirectory(libs/model)

@@ -6,6 +6,7 @@
 
 #include "av.h"
 #include "bad_media.h"
+#include "decode_jpeg.h"
 #include "frame_rgb.h"
 #include "image_header.h"
 
@@ -28,7 +29,6 @@ void check_limits(const ImageHeader& header, const ImageLimits& limits, const st
 
 AVCodecID codec_of(FileKind kind) {
   switch (kind) {
-    case FileKind::kJpeg: return AV_CODEC_ID_MJPEG;
     case FileKind::kPng: return AV_CODEC_ID_PNG;
     case FileKind::kWebp: return AV_CODEC_ID_WEBP;
     case FileKind::kGif: return AV_CODEC_ID_GIF;
@@ -56,7 +56,6 @@ av::Frame decode_frame(const KindOfFile& kind, std::span<const std::byte> file,
   auto decoder = av::make_decoder(codec_of(kind.kind), kind.name.c_str());
   // FFmpeg counts sides rounded up to its alignment; the header's claim is compared below.
   decoder->max_pixels = (header.height + 64) * (header.width + 128);
-  decoder->idct_algo = FF_IDCT_SIMPLEAUTO;  // the same numbers on every processor
   av::open(*decoder);
   auto frame = av::make_frame();
   int error = avcodec_send_packet(decoder.get(), packet.get());
@@ -102,13 +101,15 @@ Image oriented(Image stored, int orientation) {
 Image decode_image(std::span<const std::byte> file, const std::string& where,
                    const ImageLimits& limits) {
   const auto kind = kind_of(file);
-  if (codec_of(kind.kind) == AV_CODEC_ID_NONE)
+  const bool is_jpeg = kind.kind == FileKind::kJpeg;
+  if (!is_jpeg && codec_of(kind.kind) == AV_CODEC_ID_NONE)
     bad_media(where, "not a JPEG, PNG, WebP or GIF: it is ", kind.name);
   const auto header = read_image_header(kind.kind, file, where);
   check_limits(header, limits, where);
-  const auto frame = decode_frame(kind, file, header, where);
-  Image image{header.height, header.width, frame_to_rgb(*frame, kind.kind, header, where)};
-  return oriented(std::move(image), header.orientation);
+  auto rgb = is_jpeg
+                 ? decode_jpeg(file.first(header.picture_bytes), header, where)
+                 : frame_to_rgb(*decode_frame(kind, file, header, where), kind.kind, header, where);
+  return oriented({header.height, header.width, std::move(rgb)}, header.orientation);
 }
 
 }  // namespace veomni::media

@@ -8,7 +8,7 @@ extern "C" {
 #include <array>
 
 #include "bad_media.h"
-#include "yuv_rgb.h"
+#include "webp_rgb.h"
 
 namespace veomni::media {
 
@@ -88,13 +88,12 @@ std::vector<uint8_t> from_bits(const AVFrame& frame) {
   return rgb;
 }
 
-Yuv planes_of(const AVFrame& frame, const AVPixFmtDescriptor& format) {
-  const auto plane = [&](int i, int shift_w, int shift_h) {
-    return Plane{frame.data[i], frame.linesize[i], AV_CEIL_RSHIFT(frame.height, shift_h),
-                 AV_CEIL_RSHIFT(frame.width, shift_w)};
+Yuv planes_of(const AVFrame& frame) {
+  const auto plane = [&](int i, int shift) {
+    return Plane{frame.data[i], frame.linesize[i], AV_CEIL_RSHIFT(frame.height, shift),
+                 AV_CEIL_RSHIFT(frame.width, shift)};
   };
-  const int w = format.log2_chroma_w, h = format.log2_chroma_h;
-  return {plane(0, 0, 0), plane(1, w, h), plane(2, w, h), 1 << w, 1 << h};
+  return {plane(0, 0), plane(1, 1), plane(2, 1)};
 }
 
 }  // namespace
@@ -112,11 +111,8 @@ std::vector<uint8_t> frame_to_rgb(const AVFrame& frame, FileKind kind, const Ima
       const auto colour = [&](int i) { return samples_of(frame, *format, is_grey ? 0 : i); };
       return interleave(frame, {colour(0), colour(1), colour(2)});
     }
-    const auto yuv = planes_of(frame, *format);
-    if (depth == 8 && kind == FileKind::kJpeg) return jpeg_to_rgb(yuv);
-    if (depth == 8 && kind == FileKind::kWebp && yuv.horizontal_factor == 2 &&
-        yuv.vertical_factor == 2)
-      return webp_to_rgb(yuv);
+    const bool is_half = format->log2_chroma_w == 1 && format->log2_chroma_h == 1;
+    if (depth == 8 && kind == FileKind::kWebp && is_half) return webp_to_rgb(planes_of(frame));
   }
   bad_media(where, "pixels of a kind this program does not read (",
             format ? format->name : "unknown", ")");

@@ -69,9 +69,10 @@ ImageHeader read_jpeg(const ByteReader& in, const std::string& where) {
     }
     const uint64_t length = in.be16(at + 2);
     if (length < 2 || !in.has(at + 2, length)) break;
-    if (is_frame_header(marker)) {
+    if (is_frame_header(marker) && header.width == 0) {
       header.height = in.be16(at + 5);
       header.width = in.be16(at + 7);
+      header.channels = in.u8(at + 9);
     } else if (marker == kApp1 && !exif_seen && in.matches(at + 4, "Exif\0\0"sv)) {
       exif_seen = true;
       header.orientation = orientation_of(ByteReader(in.part(at + 4, length - 2)));

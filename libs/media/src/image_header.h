@@ -15,6 +15,7 @@ namespace veomni::media {
 struct ImageHeader {
   int64_t height = 0, width = 0;  ///< as stored, before `orientation`
   int orientation = 1;            ///< EXIF's: 1 as stored … 8
+  int channels = 0;               ///< JPEG
   bool deep_grey = false;         ///< PNG: 16 bits of grey, no alpha
   size_t picture_bytes = 0;       ///< where the (first) picture ends in the file
   /// GIF: where the first picture's flags (lowest bit: one colour is transparent), delay and transparent colour lie.

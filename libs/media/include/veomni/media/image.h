@@ -26,9 +26,8 @@ struct ImageLimits {
 /// JPEG, PNG, WebP or GIF (its first frame), told apart by content, not by name; turned as EXIF says.
 ///
 /// The pixels are those of Pillow's convert("RGB"): grey becomes R = G = B, alpha and transparent colours are dropped (what
-/// lies beneath them shows), of 16 bits a colour the upper 8 are kept, but 16 bits of grey are cut off at 255. PNG, GIF and
-/// WebP are equal to the bit. JPEG differs by at most 3 levels, nine of ten values not at all; one stored as CMYK by at most 2.
-/// An animated WebP is refused.
+/// lies beneath them shows), of 16 bits a colour the upper 8 are kept, but 16 bits of grey are cut off at 255. Equal to
+/// the bit for all four. An animated WebP is refused.
 /// @throws BadMedia
 Image decode_image(std::span<const std::byte> file, const std::string& where,
                    const ImageLimits& limits = {});
