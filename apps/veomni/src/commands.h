@@ -12,6 +12,7 @@ void add_generate(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_models(CLI::App& app);
 void add_data(CLI::App& app);
+void add_data_features(CLI::App& data);  ///< below add_data's
 void add_docs(CLI::App& app);
 
 }  // namespace veomni::cli

@@ -95,6 +95,7 @@ void add_data(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "jsonl", "text_lines", "text_paragraphs"}))
       ->capture_default_str();
   trainer->callback([flags] { train_tokenizer(*flags); });
+  add_data_features(*command);
 }
 
 }  // namespace veomni::cli

@@ -239,11 +239,28 @@ ModelOptions options_of_directory(const std::string& path) {
   return options;
 }
 
+namespace {
+
+// transformers 5 writes a whole processor as processor_config.json, the settings of pictures and of sound apart; their keys
+// do not meet, and older directories have them in one preprocessor_config.json.
+json saved_preprocessor(const io::HfDirectory& directory) {
+  if (const auto file = directory.find("preprocessor_config.json"))
+    return io::read_json_file(*file);
+  json config = json::object();
+  if (const auto file = directory.find("processor_config.json")) {
+    const json whole = io::read_json_file(*file);
+    for (const char* half : {"image_processor", "feature_extractor"})
+      if (io::has_value(whole, half)) config.update(io::require_object(whole, half, *file));
+  }
+  return config;
+}
+
+}  // namespace
+
 json preprocessor_config(const PartOptions& part) {
   json config = json::object();
   if (!part.path.empty()) {
-    const auto file = io::HfDirectory::open(part.path).find("preprocessor_config.json");
-    if (file) config = io::read_json_file(*file);
+    config = saved_preprocessor(io::HfDirectory::open(part.path));
   }
   if (part.preprocessor.IsDefined() && !part.preprocessor.IsNull())
     config.update(yaml_to_json(part.preprocessor));

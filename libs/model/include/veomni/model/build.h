@@ -23,7 +23,8 @@ void fill_weights(OmniModel& model, const ModelOptions& options, uint64_t seed);
 /// A model whose parts are what a directory holds: a whole model's, or one part's own.
 ModelOptions options_of_directory(const std::string& path);
 
-/// preprocessor_config.json of a part's directory with the recipe's keys over it; an object, perhaps empty.
+/// preprocessor_config.json of a part's directory, or the halves of processor_config.json, with the recipe's keys over
+/// it; an object, perhaps empty.
 nlohmann::json preprocessor_config(const PartOptions& part);
 
 /// `options` with the parts of `options.path` filled in.
