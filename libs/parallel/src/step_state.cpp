@@ -23,8 +23,8 @@ void StepState::begin_backward() {
       [self = shared_from_this()] { self->finish_backward(); });
 }
 
-void StepState::push(Reduction reduction) {
-  finish_pending();
+void StepState::set_pending(Reduction reduction) {
+  VEOMNI_DCHECK(pending_.empty());
   pending_.push_back(std::move(reduction));
 }
 

@@ -33,9 +33,10 @@ class StepState : public std::enable_shared_from_this<StepState> {
   /// At the start of a unit's backward: has the end of the pass call finish_backward.
   void begin_backward();
 
-  /// Waits for the unit before's sums, so that at most one unit's gradients are under way beside the
-  /// unit that computes.
-  void push(Reduction reduction);
+  /// Waits for the sums under way, if there are any: at most one unit's gradients are in buffers beside
+  /// the unit that computes.
+  void finish_pending();
+  void set_pending(Reduction reduction);
   /// Waits if the sums under way are this unit's.
   void finish_unit(const UnitShards* unit);
   /// Sums over replicas, waited for at the end of the pass.
@@ -43,7 +44,6 @@ class StepState : public std::enable_shared_from_this<StepState> {
 
  private:
   void finish_backward();
-  void finish_pending();
 
   std::vector<UnitShards*> units_;
   std::vector<Reduction> pending_, replica_sums_;  // pending_: none or one

@@ -102,6 +102,9 @@ void UnitShards::end_backward() {
   if (--in_backward_ > 0) return;
   torch::NoGradGuard no_grad;
   if (groups_.all->size() == 1) return fill_missing_gradients();
+  // The unit before is waited for before this one's gradients are put together, so that only one
+  // unit's are in buffers.
+  state_->finish_pending();
   Reduction reduction{.unit = this};
   std::vector<std::function<void()>> stores;
   reduce_blocks(reduction.works, stores);
@@ -113,7 +116,7 @@ void UnitShards::end_backward() {
   reduction.store = [stores = std::move(stores)] {
     for (const auto& store : stores) store();
   };
-  state_->push(std::move(reduction));
+  state_->set_pending(std::move(reduction));
   if (options_.layout == Layout::kWhole) state_->finish_unit(this);
 }
 
