@@ -25,20 +25,14 @@ std::string step_directory(const std::string& root, int64_t step) {
   return fmt::format("{}/step_{:08}", root, step);
 }
 
-int64_t first_row(const io::ShardSpec& shard) {
-  return shard.shards.empty() ? 0 : shard.shards[0].begin;
-}
-
-// A whole tensor is the same on every rank: rank 0 writes it. A shard without rows writes nothing.
-bool writes(const io::ShardSpec& shard, int rank) {
-  return shard.is_whole() ? rank == 0 : shard.local_numel() > 0;
+// A whole tensor is the same on every rank: rank 0 writes it. Of equal copies of a part the first is written.
+bool writes(const nn::Parameter& parameter, int rank) {
+  return parameter.shard().is_sharded() ? parameter.replica() == 0 : rank == 0;
 }
 
 // Frozen parameters have no master: their compute copy is all there is.
-torch::Tensor rows_to_save(const nn::Parameter& parameter) {
-  return (parameter.master().defined() ? parameter.master() : parameter.local())
-      .detach()
-      .contiguous();
+const torch::Tensor& values_to_save(const nn::Parameter& parameter) {
+  return parameter.master().defined() ? parameter.master() : parameter.local();
 }
 
 std::map<std::string, nn::Parameter> parameters_by_name(nn::Module& model) {
@@ -51,18 +45,19 @@ std::map<std::string, nn::Parameter> parameters_by_name(nn::Module& model) {
 std::vector<Piece> collect(const TrainingState& state, int rank) {
   std::vector<Piece> pieces;
   const auto parameters = parameters_by_name(*state.model);
-  for (const auto& [name, parameter] : parameters) {
-    if (writes(parameter.shard(), rank)) {
-      pieces.push_back({"model." + name, rows_to_save(parameter), first_row(parameter.shard())});
-    }
-  }
+  const auto add = [&](const std::string& name, const nn::Parameter& parameter,
+                       const torch::Tensor& local) {
+    if (!writes(parameter, rank)) return;
+    for (auto& piece : pieces_of(name, local, parameter.shard()))
+      pieces.push_back(std::move(piece));
+  };
+  for (const auto& [name, parameter] : parameters)
+    add("model." + name, parameter, values_to_save(parameter));
   if (!state.optimizer) return pieces;
   for (const auto& [kind, tensors] : state.optimizer->state()) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       const auto& name = state.optimizer->params()[i].name;
-      const auto& shard = parameters.at(name).shard();
-      if (writes(shard, rank))
-        pieces.push_back({"optim." + kind + "." + name, tensors[i], first_row(shard)});
+      add("optim." + kind + "." + name, parameters.at(name), tensors[i]);
     }
   }
   return pieces;
@@ -87,7 +82,7 @@ void save(const std::string& root, int64_t step, const TrainingState& state, Com
       fs::create_directories(written);
     });
     together(world, [&] {
-      write_pieces(fmt::format("{}/rank_{:05}.safetensors", written, world.rank()),
+      write_pieces(fmt::format("{}/rank_{:05}", written, world.rank()),
                    collect(state, world.rank()));
     });
     together(world, [&] {

@@ -17,19 +17,46 @@ constexpr const char* kShardingInfo = "DCP_SHARDING_INFO";
 constexpr const char* kDcpVersion = "DCP_VERSION";
 }  // namespace
 
-void write_pieces(const std::string& path, const std::vector<Piece>& pieces) {
+std::vector<Piece> pieces_of(const std::string& name, const torch::Tensor& local,
+                             const io::ShardSpec& shard) {
+  std::vector<Piece> pieces;
+  const auto flat = local.detach().contiguous().view({-1});
+  for (const auto& box : io::boxes(shard)) {
+    pieces.push_back({name,
+                      flat.narrow(0, box.local_begin, io::num_elements(box.shape)).view(box.shape),
+                      box.offsets});
+  }
+  return pieces;
+}
+
+namespace {
+
+void write_file(const std::string& path, const std::vector<Piece>& pieces) {
   auto info = nlohmann::json::object();
   std::vector<io::TensorEntry> entries;
   for (const auto& piece : pieces) {
-    std::vector<int64_t> offsets(piece.rows.dim(), 0);
-    if (!offsets.empty()) offsets[0] = piece.first_row;
-    info[piece.name] = {{"saved_offsets", offsets}};
-    entries.push_back({piece.name, nn::io_dtype(piece.rows.scalar_type()), piece.rows.sizes().vec(),
-                       nn::tensor_bytes(piece.rows)});
+    info[piece.name] = {{"saved_offsets", piece.offsets}};
+    entries.push_back({piece.name, nn::io_dtype(piece.values.scalar_type()),
+                       piece.values.sizes().vec(), nn::tensor_bytes(piece.values)});
   }
   const io::Metadata metadata = {
       {"format", "pt"}, {kShardingInfo, info.dump()}, {kDcpVersion, "1.0"}};
   io::write_safetensors(path, entries, metadata, {.fsync = true});
+}
+
+}  // namespace
+
+void write_pieces(const std::string& stem, const std::vector<Piece>& pieces) {
+  std::map<std::string, size_t> used;
+  std::vector<std::vector<Piece>> files(1);
+  for (const auto& piece : pieces) {
+    const size_t file = used[piece.name]++;
+    if (file == files.size()) files.emplace_back();
+    files[file].push_back(piece);
+  }
+  for (size_t i = 0; i < files.size(); ++i) {
+    write_file(stem + (i ? "_part_" + std::to_string(i) : "") + ".safetensors", files[i]);
+  }
 }
 
 PieceIndex::PieceIndex(const std::string& directory) : directory_(directory) {
@@ -48,44 +75,57 @@ PieceIndex::PieceIndex(const std::string& directory) : directory_(directory) {
       VEOMNI_CHECK(info.contains(name), path, ": tensor ", name, " has no entry in ",
                    kShardingInfo);
       const auto& offsets = io::require_array(info[name], "saved_offsets", path);
-      pieces_[name].push_back({&file, offsets.empty() ? 0 : offsets[0].get<int64_t>()});
+      pieces_[name].push_back({&file, offsets.get<std::vector<int64_t>>()});
     }
   }
+}
+
+/// Where a piece lies in the tensor of which `shard` is wanted.
+io::ShardSpec PieceIndex::box_of(const std::string& name, const Place& place,
+                                 const io::ShardSpec& shard) const {
+  const auto& shape = place.file->tensor(name).shape;
+  const auto& full = shard.full_shape;
+  bool fits = shape.size() == full.size() && place.offsets.size() == full.size();
+  for (size_t d = 0; fits && d < full.size(); ++d)
+    fits = place.offsets[d] >= 0 && place.offsets[d] <= full[d] - shape[d];
+  VEOMNI_CHECK(fits, place.file->path(), ": tensor ", name, " has shape ", io::shape_text(shape),
+               " at ", io::shape_text(place.offsets), ", the model's is ", io::shape_text(full));
+  auto box = io::ShardSpec::whole(full);
+  for (size_t d = 0; d < full.size(); ++d)
+    box = box.with(static_cast<int64_t>(d), {place.offsets[d], shape[d]});
+  return box;
 }
 
 torch::Tensor PieceIndex::read(const std::string& name, const io::ShardSpec& shard,
                                torch::ScalarType dtype) const {
   const auto found = pieces_.find(name);
   VEOMNI_CHECK(found != pieces_.end(), directory_, ": tensor ", name, " is missing");
-  auto out = torch::empty(shard.local_shape(), torch::dtype(dtype));
-  const bool scalar = shard.full_shape.empty();
-  const int64_t begin = shard.shards.empty() ? 0 : shard.shards[0].begin;
-  const int64_t rows = scalar ? 1 : out.size(0);
+  auto out = torch::empty({shard.local_numel()}, torch::dtype(dtype));
+  const auto wanted = io::element_runs(shard);
   int64_t covered = 0;
   for (const Place& place : found->second) {
     const auto view = place.file->tensor(name);
-    const std::vector<int64_t> shape(view.shape.begin(), view.shape.end());
-    VEOMNI_CHECK(
-        shape.size() == shard.full_shape.size() &&
-            (scalar || std::equal(shape.begin() + 1, shape.end(), shard.full_shape.begin() + 1)),
-        place.file->path(), ": tensor ", name, " has shape ", io::shape_text(shape),
-        ", the model's is ", io::shape_text(shard.full_shape));
-    const int64_t first = std::max(begin, place.first_row);
-    const int64_t last = std::min(begin + rows, place.first_row + (scalar ? 1 : shape[0]));
-    if (first >= last) continue;
-    auto piece = torch::from_blob(const_cast<std::byte*>(view.bytes.data()), shape,
-                                  torch::dtype(nn::torch_dtype(view.dtype)));
-    if (scalar) {
-      out.copy_(piece);
-    } else {
-      out.narrow(0, first - begin, last - first)
-          .copy_(piece.narrow(0, first - place.first_row, last - first));
+    const auto held = io::element_runs(box_of(name, place, shard));
+    const auto values =
+        torch::from_blob(const_cast<std::byte*>(view.bytes.data()), {io::num_elements(view.shape)},
+                         torch::dtype(nn::torch_dtype(view.dtype)));
+    // Both lists are in the full tensor's order.
+    for (size_t w = 0, h = 0; w < wanted.size() && h < held.size();) {
+      const int64_t wanted_end = wanted[w].full_begin + wanted[w].length,
+                    held_end = held[h].full_begin + held[h].length;
+      const int64_t first = std::max(wanted[w].full_begin, held[h].full_begin),
+                    length = std::min(wanted_end, held_end) - first;
+      if (length > 0) {
+        out.narrow(0, wanted[w].local_begin + first - wanted[w].full_begin, length)
+            .copy_(values.narrow(0, held[h].local_begin + first - held[h].full_begin, length));
+        covered += length;
+      }
+      ++(wanted_end <= held_end ? w : h);
     }
-    covered += last - first;
   }
-  VEOMNI_CHECK(covered == rows, directory_, ": tensor ", name, ": files hold ", covered, " of the ",
-               rows, " rows from ", begin);
-  return out;
+  VEOMNI_CHECK(covered == out.numel(), directory_, ": tensor ", name, ": files hold ", covered,
+               " of the ", out.numel(), " elements wanted");
+  return out.view(shard.local_shape());
 }
 
 }  // namespace veomni::checkpoint

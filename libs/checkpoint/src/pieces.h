@@ -14,30 +14,40 @@
 
 namespace veomni::checkpoint {
 
-/// What one rank writes of one tensor.
+/// A box of a tensor that one rank writes.
 struct Piece {
   std::string name;
-  torch::Tensor rows;     ///< contiguous, CPU
-  int64_t first_row = 0;  ///< along dim 0 of the full tensor
+  torch::Tensor values;          ///< the box's shape, contiguous, CPU
+  std::vector<int64_t> offsets;  ///< of the box in the full tensor
 };
 
-/// Writes a rank's pieces as one safetensors file with DCP's placement metadata.
-void write_pieces(const std::string& path, const std::vector<Piece>& pieces);
+/// `local` (of the shard's local shape) as boxes.
+std::vector<Piece> pieces_of(const std::string& name, const torch::Tensor& local,
+                             const io::ShardSpec& shard);
+
+/// Writes a rank's pieces as safetensors files with DCP's placement metadata: `<stem>.safetensors`,
+/// always, and for tensors of several pieces `<stem>_part_1.safetensors` and so on, since a file
+/// holds a name once.
+void write_pieces(const std::string& stem, const std::vector<Piece>& pieces);
 
 /// All pieces of a checkpoint directory, by tensor.
 class PieceIndex {
  public:
   explicit PieceIndex(const std::string& directory);
   bool has(const std::string& name) const { return pieces_.count(name) > 0; }
-  /// Rows `shard` of a tensor. @throws veomni::Error if the pieces do not cover them or do not fit
+  /// The part `shard` of a tensor, of its local shape, put together from whatever pieces were
+  /// written. @throws veomni::Error if they do not cover it or do not fit
   torch::Tensor read(const std::string& name, const io::ShardSpec& shard,
                      torch::ScalarType dtype) const;
 
  private:
   struct Place {
     const io::SafetensorsFile* file;
-    int64_t first_row;
+    std::vector<int64_t> offsets;
   };
+  io::ShardSpec box_of(const std::string& name, const Place& place,
+                       const io::ShardSpec& shard) const;
+
   std::string directory_;
   std::vector<std::unique_ptr<io::SafetensorsFile>> files_;
   std::map<std::string, std::vector<Place>> pieces_;

@@ -36,16 +36,34 @@ class Net : public nn::Module {
   nn::RmsNorm norm_;  // 3 rows: fewer than 4 ranks
 };
 
+// Rows of every parameter; one range of all parameters end to end; rows over half the ranks, twice.
+enum class Layout { kRows, kFlat, kReplicas };
+
+void shard(Net& net, Communicator& comm, Layout layout) {
+  const int copies = layout == Layout::kReplicas && comm.size() % 2 == 0 ? 2 : 1;
+  const int ranks = comm.size() / copies, rank = comm.rank() % ranks;
+  int64_t numel = 0, begin = 0;
+  for (auto& [name, p] : net.named_parameters()) numel += p.numel();
+  const auto mine = io::shard_rows(numel, rank, ranks);
+  for (auto& [name, p] : net.named_parameters()) {
+    const int64_t first = std::clamp(mine.begin - begin, int64_t{0}, p.numel()),
+                  last = std::clamp(mine.begin + mine.length - begin, int64_t{0}, p.numel());
+    begin += p.numel();
+    p.set_shard(layout == Layout::kFlat
+                    ? io::ShardSpec::flat_range(p.shape(), {first, last - first})
+                    : io::ShardSpec::rows(p.shape(), rank, ranks),
+                comm.rank() / ranks);
+  }
+}
+
 // One rank's part of a model after some AdamW steps.
 struct Job {
   Net net;
   std::unique_ptr<optim::Optimizer> optimizer;
 
-  explicit Job(Communicator& comm, uint64_t seed) {
+  explicit Job(Communicator& comm, uint64_t seed, Layout layout = Layout::kRows) {
     std::vector<optim::OptimParam> params;
-    for (auto& [name, p] : net.named_parameters()) {
-      if (comm.size() > 1) p.set_shard(io::ShardSpec::rows(p.shape(), comm.rank(), comm.size()));
-    }
+    if (comm.size() > 1) shard(net, comm, layout);
     nn::materialize(net, torch::kCPU, nn::Masters::kTrainable);
     nn::initialize(net, seed);
     for (auto& [name, p] : net.named_parameters())
@@ -83,9 +101,9 @@ class CheckpointTest : public testing::Test {
             testing::UnitTest::GetInstance()->current_test_info()->name();
     fs::remove_all(root_);
   }
-  void save_on(int ranks) {
+  void save_on(int ranks, Layout layout = Layout::kRows) {
     run_ranks(ranks, [&](Communicator& comm) {
-      Job job(comm, 1);
+      Job job(comm, 1, layout);
       job.step(0.3);
       job.step(-0.1);
       save(root_, 7, job.state({{"loader", {1, 2}}}), comm);
@@ -95,11 +113,15 @@ class CheckpointTest : public testing::Test {
 };
 
 TEST_F(CheckpointTest, LoadsBitEqualIntoEveryOtherLayout) {
-  for (int writers : {1, 3, 4}) {
-    save_on(writers);
-    for (int readers : {1, 2, 4}) {
-      run_ranks(readers, [&](Communicator& comm) {
-        Job want(comm, 1), got(comm, 99);
+  const std::vector<std::pair<int, Layout>> layouts = {
+      {1, Layout::kRows}, {3, Layout::kRows}, {4, Layout::kRows},     {2, Layout::kFlat},
+      {3, Layout::kFlat}, {4, Layout::kFlat}, {2, Layout::kReplicas}, {4, Layout::kReplicas},
+  };
+  for (const auto& [writers, written] : layouts) {
+    save_on(writers, written);
+    for (const auto& [readers, layout] : layouts) {
+      run_ranks(readers, [&, layout = layout, writers = writers](Communicator& comm) {
+        Job want(comm, 1, layout), got(comm, 99, layout);
         want.step(0.3);
         want.step(-0.1);
         const auto extra = load(root_ + "/step_00000007", got.state(), comm);
@@ -108,10 +130,31 @@ TEST_F(CheckpointTest, LoadsBitEqualIntoEveryOtherLayout) {
         EXPECT_EQ(got.optimizer->steps(), 2);
         const auto a = got.all(), b = want.all();
         for (size_t i = 0; i < a.size(); ++i)
-          EXPECT_TRUE(torch::equal(a[i], b[i])) << writers << "->" << readers << " " << i;
+          EXPECT_TRUE(torch::equal(a[i], b[i])) << writers << "->" << comm.size() << " " << i;
       });
     }
   }
+}
+
+TEST_F(CheckpointTest, WritesEveryElementOnce) {
+  const auto elements = [&](int ranks, Layout layout) {
+    save_on(ranks, layout);
+    std::map<std::string, int64_t> found;
+    for (const auto& entry : fs::directory_iterator(root_ + "/step_00000007")) {
+      if (entry.path().extension() != ".safetensors") continue;
+      const io::SafetensorsFile file(entry.path().string());
+      for (const auto& name : file.names())
+        found[name] += io::num_elements(file.tensor(name).shape);
+    }
+    return found;
+  };
+  const auto whole = elements(1, Layout::kRows);
+  for (Layout layout : {Layout::kRows, Layout::kFlat, Layout::kReplicas})
+    EXPECT_EQ(elements(4, layout), whole) << static_cast<int>(layout);
+  EXPECT_TRUE(fs::exists(root_ + "/step_00000007/rank_00000.safetensors"));
+  elements(4, Layout::kFlat);
+  EXPECT_TRUE(fs::exists(root_ + "/step_00000007/rank_00001_part_1.safetensors"))
+      << "a range that ends in the middle of a row";
 }
 
 TEST_F(CheckpointTest, EveryDamagedByteIsNoticed) {

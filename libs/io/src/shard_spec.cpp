@@ -16,7 +16,19 @@ Slice shard_rows(int64_t rows, int rank, int world) {
   return {begin, std::min(chunk, rows - begin)};
 }
 
-ShardSpec ShardSpec::whole(std::vector<int64_t> full_shape) { return {std::move(full_shape), {}}; }
+ShardSpec ShardSpec::whole(std::vector<int64_t> full_shape) {
+  return {.full_shape = std::move(full_shape), .shards = {}};
+}
+
+ShardSpec ShardSpec::flat_range(std::vector<int64_t> full_shape, Slice elements) {
+  ShardSpec spec = whole(std::move(full_shape));
+  VEOMNI_CHECK(elements.begin >= 0 && elements.length >= 0 &&
+                   elements.begin <= spec.full_numel() - elements.length,
+               "ShardSpec: elements [", elements.begin, ", +", elements.length, ") lie outside ",
+               shape_text(spec.full_shape));
+  spec.flat = elements;
+  return spec;
+}
 
 ShardSpec ShardSpec::rows(std::vector<int64_t> full_shape, int rank, int world) {
   if (full_shape.empty()) return whole(std::move(full_shape));
@@ -25,6 +37,7 @@ ShardSpec ShardSpec::rows(std::vector<int64_t> full_shape, int rank, int world) 
 }
 
 ShardSpec ShardSpec::with(int64_t dim, Slice slice) const {
+  VEOMNI_CHECK(!flat, "ShardSpec: a flat range has no dims to shard");
   VEOMNI_CHECK(dim >= 0 && dim < static_cast<int64_t>(full_shape.size()), "ShardSpec: no dim ", dim,
                " in the shape ", shape_text(full_shape));
   for (const DimShard& shard : shards) {
@@ -39,9 +52,12 @@ ShardSpec ShardSpec::with(int64_t dim, Slice slice) const {
   return spec;
 }
 
-bool ShardSpec::is_whole() const { return local_shape() == full_shape; }
+bool ShardSpec::is_whole() const { return !flat && local_shape() == full_shape; }
+
+bool ShardSpec::is_sharded() const { return flat || !shards.empty(); }
 
 std::vector<int64_t> ShardSpec::local_shape() const {
+  if (flat) return {flat->length};
   std::vector<int64_t> shape = full_shape;
   for (const DimShard& shard : shards) shape[static_cast<size_t>(shard.dim)] = shard.length;
   return shape;
@@ -60,6 +76,7 @@ std::vector<ElementRun> element_runs(const ShardSpec& spec) {
   const std::vector<int64_t> local = spec.local_shape();
   const int64_t total = num_elements(local);
   if (total == 0) return {};
+  if (spec.flat) return {{spec.flat->begin, 0, total}};
   std::vector<int64_t> begin(local.size(), 0);
   for (const DimShard& shard : spec.shards) begin[static_cast<size_t>(shard.dim)] = shard.begin;
 
@@ -81,6 +98,66 @@ std::vector<ElementRun> element_runs(const ShardSpec& spec) {
     runs.push_back({full, at, length});
   }
   return runs;
+}
+
+namespace {
+
+/// Boxes of a flat range, from the dims outside in.
+class FlatBoxes {
+ public:
+  explicit FlatBoxes(const std::vector<int64_t>& full_shape)
+      : shape_(full_shape), offsets_(full_shape.size(), 0) {}
+
+  /// Elements [begin, end) of the part that offsets_[0 .. dim) choose.
+  void add(size_t dim, int64_t begin, int64_t end) {
+    if (begin >= end) return;
+    if (dim == shape_.size()) return take(dim, 0, 1);
+    int64_t row = 1;
+    for (size_t d = dim + 1; d < shape_.size(); ++d) row *= shape_[d];
+    const int64_t first = begin / row, last = end / row;
+    if (first == last) return add_part_of_row(dim, first, begin % row, end % row);
+    const int64_t whole = first + (begin % row != 0);
+    if (whole > first) add_part_of_row(dim, first, begin % row, row);
+    if (last > whole) take(dim, whole, last - whole);
+    add_part_of_row(dim, last, 0, end % row);
+  }
+  std::vector<Box> found;
+
+ private:
+  void add_part_of_row(size_t dim, int64_t index, int64_t begin, int64_t end) {
+    offsets_[dim] = index;
+    add(dim + 1, begin, end);
+    offsets_[dim] = 0;
+  }
+  void take(size_t dim, int64_t index, int64_t length) {
+    Box box{offsets_, shape_, local_};
+    for (size_t d = 0; d < std::min(dim, shape_.size()); ++d) box.shape[d] = 1;
+    if (dim < shape_.size()) {
+      box.offsets[dim] = index;
+      box.shape[dim] = length;
+    }
+    local_ += num_elements(box.shape);
+    found.push_back(std::move(box));
+  }
+
+  const std::vector<int64_t>& shape_;
+  std::vector<int64_t> offsets_;
+  int64_t local_ = 0;
+};
+
+}  // namespace
+
+std::vector<Box> boxes(const ShardSpec& spec) {
+  if (spec.local_numel() == 0) return {};
+  if (spec.flat) {
+    FlatBoxes flat(spec.full_shape);
+    flat.add(0, spec.flat->begin, spec.flat->begin + spec.flat->length);
+    return flat.found;
+  }
+  Box box{std::vector<int64_t>(spec.full_shape.size(), 0), spec.local_shape(), 0};
+  for (const DimShard& shard : spec.shards)
+    box.offsets[static_cast<size_t>(shard.dim)] = shard.begin;
+  return {box};
 }
 
 }  // namespace veomni::io

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/io/shard_spec.h"
 #include "test_files.h"
+#include "veomni/io/dtype.h"
 
 namespace veomni::io {
 namespace {
@@ -106,6 +107,51 @@ TEST(ElementRuns, AgreeWithTheDefinitionForEveryPairOfDims) {
         for (int64_t i = 0; i < run.length; ++i) elements.push_back(run.full_begin + i);
       }
       EXPECT_EQ(elements, owned_elements(spec)) << first << " " << second;
+    }
+  }
+}
+
+TEST(FlatRange, IsOneRunWhereverItBegins) {
+  const auto spec = ShardSpec::flat_range({4, 6}, {5, 9});
+  EXPECT_THAT(spec.local_shape(), ElementsAre(9));
+  EXPECT_FALSE(spec.is_whole());
+  EXPECT_TRUE(spec.is_sharded());
+  EXPECT_THAT(element_runs(spec), ElementsAre(ElementRun{5, 0, 9}));
+  EXPECT_THAT(element_runs(ShardSpec::flat_range({4, 6}, {24, 0})), IsEmpty());
+  EXPECT_FALSE(ShardSpec::flat_range({6}, {0, 6}).is_whole()) << "its value is another tensor";
+  EXPECT_THROW(ShardSpec::flat_range({4, 6}, {20, 5}), Error);
+  EXPECT_THROW(spec.with(0, {0, 1}), Error);
+}
+
+TEST(Boxes, OfARangeAreRestOfARowRowsAndStartOfARow) {
+  EXPECT_THAT(boxes(ShardSpec::flat_range({4, 6}, {5, 14})),
+              ElementsAre(Box{{0, 5}, {1, 1}, 0}, Box{{1, 0}, {2, 6}, 1}, Box{{3, 0}, {1, 1}, 13}));
+  EXPECT_THAT(boxes(ShardSpec::flat_range({}, {0, 1})), ElementsAre(Box{{}, {}, 0}));
+  EXPECT_THAT(boxes(ShardSpec::rows({10, 6}, 3, 4)), ElementsAre(Box{{9, 0}, {1, 6}, 0}));
+  EXPECT_THAT(boxes(ShardSpec::rows({5, 2}, 3, 4)), IsEmpty());
+}
+
+TEST(Boxes, CoverEveryFlatRangeOnceAndInOrder) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{7}, {3, 5}, {3, 1, 4}, {2, 3, 2, 2}}) {
+    const int64_t numel = num_elements(shape);
+    for (int64_t begin = 0; begin <= numel; ++begin) {
+      for (int64_t length = 0; begin + length <= numel; ++length) {
+        std::vector<int64_t> elements;
+        const auto found = boxes(ShardSpec::flat_range(shape, {begin, length}));
+        EXPECT_LE(found.size(), 2 * shape.size() - 1);
+        for (const Box& box : found) {
+          EXPECT_EQ(box.local_begin, static_cast<int64_t>(elements.size()));
+          ShardSpec spec = ShardSpec::whole(shape);
+          for (size_t d = 0; d < shape.size(); ++d)
+            spec = spec.with(static_cast<int64_t>(d), {box.offsets[d], box.shape[d]});
+          const auto owned = owned_elements(spec);
+          elements.insert(elements.end(), owned.begin(), owned.end());
+        }
+        std::vector<int64_t> want(static_cast<size_t>(length));
+        for (int64_t i = 0; i < length; ++i) want[static_cast<size_t>(i)] = begin + i;
+        EXPECT_EQ(elements, want) << shape_text(shape) << " " << begin << " " << length;
+      }
     }
   }
 }

@@ -65,7 +65,7 @@ void materialize(Module& root, torch::Device device, Masters masters) {
     const auto options = torch::dtype(parameter.dtype()).device(device);
     auto local = torch::empty(parameter.shard().local_shape(), options);
     parameter.replace_local(local, make_master(parameter, local, masters));
-    if (parameter.shard().is_whole()) {
+    if (!parameter.shard().is_sharded()) {
       parameter.replace_value(local.detach());
     } else {
       auto value = torch::empty(parameter.shape(), options);

@@ -33,14 +33,14 @@ void Parameter::set_trainable(bool trainable) {
 }
 
 torch::Tensor Parameter::grad() const {
-  return shard().is_whole() ? state_->value.grad() : state_->shard_grad;
+  return shard().is_sharded() ? state_->shard_grad : state_->value.grad();
 }
 
 void Parameter::set_grad(torch::Tensor grad) {
-  if (shard().is_whole()) {
-    state_->value.mutable_grad() = std::move(grad);
-  } else {
+  if (shard().is_sharded()) {
     state_->shard_grad = std::move(grad);
+  } else {
+    state_->value.mutable_grad() = std::move(grad);
   }
 }
 
@@ -61,7 +61,7 @@ void Parameter::replace_local(torch::Tensor local, torch::Tensor master) {
 }
 
 void Parameter::assign_local(const torch::Tensor& rows) {
-  VEOMNI_CHECK(rows.sizes() == state_->local.sizes(), "parameter ", name(), ": rows of shape ",
+  VEOMNI_CHECK(rows.sizes() == state_->local.sizes(), "parameter ", name(), ": a part of shape ",
                rows.sizes(), " do not fit its shard ", state_->local.sizes());
   torch::NoGradGuard no_grad;
   if (state_->master.defined()) state_->master.copy_(rows);

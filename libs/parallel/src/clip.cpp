@@ -61,7 +61,11 @@ double gradient_norm(const std::vector<nn::Parameter>& parameters, Communicator&
   for (const auto& parameter : parameters) {
     const auto gradient = parameter.grad();
     if (!gradient.defined()) continue;
-    (is_sharded(parameter) ? sharded : whole) += sum_of_squares(gradient);
+    if (!is_sharded(parameter)) {
+      whole += sum_of_squares(gradient);
+    } else if (parameter.replica() == 0) {
+      sharded += sum_of_squares(gradient);
+    }
   }
   auto sum = torch::full({}, sharded, torch::kDouble);
   group.all_reduce(sum, sum, ReduceOp::kSum)->wait();

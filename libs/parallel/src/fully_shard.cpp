@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/parallel/fully_shard.h"
 
+#include <limits>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "bracket.h"
 #include "unit_shards.h"
 #include "veomni/base/error.h"
+#include "veomni/comm/local.h"
 
 namespace veomni::parallel {
 
@@ -19,28 +22,50 @@ using nn::Unit;
 class Use final : public Bracket {
  public:
   explicit Use(std::shared_ptr<UnitShards> shards) : shards_(std::move(shards)) {}
-  ~Use() override { release(); }
+  ~Use() override {
+    expect_no_backward();
+    release();
+  }
 
   void acquire() {
-    if (!held_) shards_->gather();
+    if (held_) return;
+    shards_->state().order.enter();
     held_ = true;
+    try {
+      shards_->gather();
+    } catch (...) {
+      held_ = false;
+      shards_->state().order.leave();
+      throw;
+    }
   }
   void release() {
-    if (held_) shards_->drop();
-    held_ = false;
+    if (!std::exchange(held_, false)) return;
+    shards_->drop();
+    shards_->state().order.leave();
+  }
+  void expect_backward() {
+    shards_->begin_use();
+    expected_ = true;
   }
   void before_backward() override {
     acquire();
     shards_->begin_backward();
   }
   void after_backward() override {
+    expect_no_backward();
     shards_->end_backward();
+    shards_->keep_or_stop_keeping();
     release();
   }
 
  private:
+  void expect_no_backward() {
+    if (std::exchange(expected_, false)) shards_->end_use();
+  }
+
   std::shared_ptr<UnitShards> shards_;
-  bool held_ = false;
+  bool held_ = false, expected_ = false;
 };
 
 class ShardInterceptor final : public Unit::Interceptor {
@@ -55,6 +80,7 @@ class ShardInterceptor final : public Unit::Interceptor {
         !(shards_->anything_trains() || any_requires_grad(inputs))) {
       return next(inputs);
     }
+    use->expect_backward();
     auto results = run_bracketed(inputs, next, use);
     if (reshard_) use->release();
     return results;
@@ -65,27 +91,35 @@ class ShardInterceptor final : public Unit::Interceptor {
   bool reshard_;
 };
 
-torch::Tensor gather_rows(const nn::Parameter& parameter, torch::Tensor rows, Communicator& group) {
+/// Every element lies in one part that counts (replica 0); the others leave room below every number, so
+/// that the maximum over ranks is the tensor, bit by bit.
+torch::Tensor gather_parts(const nn::Parameter& parameter, torch::Tensor local,
+                           Communicator& group) {
   torch::NoGradGuard no_grad;
   const auto wide = nn::wide_dtype(parameter.dtype());
-  rows = rows.defined() ? rows.detach()
-                        : torch::zeros(parameter.shard().local_shape(), torch::dtype(wide));
-  if (!is_sharded(parameter)) return rows.to(wide, /*non_blocking=*/false, /*copy=*/true);
-  const auto& shape = parameter.shape();
-  const int64_t row_numel = shape[0] ? parameter.numel() / shape[0] : 0;
-  const int64_t chunk = (shape[0] + group.size() - 1) / group.size() * row_numel;
-  auto all = torch::empty({chunk * group.size()}, rows.options().dtype(wide));
-  auto mine = all.narrow(0, chunk * group.rank(), chunk);
-  mine.narrow(0, 0, rows.numel()).copy_(rows.reshape({-1}));
-  group.all_gather(all, mine)->wait();
-  return all.narrow(0, 0, parameter.numel()).view(shape);
+  local = local.defined() ? local.detach()
+                          : torch::zeros(parameter.shard().local_shape(), torch::dtype(wide));
+  if (!is_sharded(parameter)) return local.to(wide, /*non_blocking=*/false, /*copy=*/true);
+  auto full = torch::full({parameter.numel()}, -std::numeric_limits<double>::infinity(),
+                          local.options().dtype(wide));
+  if (parameter.replica() == 0) {
+    const auto flat = local.reshape({-1});
+    for (const auto& run : io::element_runs(parameter.shard()))
+      full.narrow(0, run.full_begin, run.length).copy_(flat.narrow(0, run.local_begin, run.length));
+  }
+  group.all_reduce(full, full, ReduceOp::kMax)->wait();
+  return full.view(parameter.shape());
 }
 
 }  // namespace
 
-void shard_unit(Unit& unit, std::shared_ptr<Communicator> group, const FullyShardOptions& options,
-                std::shared_ptr<ShardStats> stats) {
-  auto shards = std::make_shared<UnitShards>(unit, std::move(group), options, std::move(stats));
+ShardGroups ShardGroups::over(const std::shared_ptr<Communicator>& group) {
+  return {group, make_single_communicator(), group};
+}
+
+void shard_unit(Unit& unit, const ShardGroups& groups, const FullyShardOptions& options,
+                std::shared_ptr<StepState> state) {
+  auto shards = std::make_shared<UnitShards>(unit, groups, options, std::move(state));
   unit.intercept(Unit::Stage::kShard,
                  std::make_shared<ShardInterceptor>(shards, options.reshard_after_forward));
 }
@@ -105,31 +139,31 @@ void check_units_own_parameters(nn::Module& root) {
   }
 }
 
-std::shared_ptr<ShardStats> fully_shard(nn::Module& root, std::shared_ptr<Communicator> group,
-                                        const FullyShardOptions& options) {
+std::shared_ptr<StepState> fully_shard(nn::Module& root, const ShardGroups& groups,
+                                       const FullyShardOptions& options) {
   check_units_own_parameters(root);
   std::set<nn::Module*> inside;
-  auto stats = std::make_shared<ShardStats>();
+  auto state = make_step_state();
   for (auto& [path, unit] : nn::find_modules<Unit>(root)) {
     auto own = options;
     if (!inside.count(unit)) own.reshard_after_forward = false;
     unit->visit([&, self = unit](const std::string&, nn::Module& below) {
       if (&below != self) inside.insert(&below);
     });
-    shard_unit(*unit, group, own, stats);
+    shard_unit(*unit, groups, own, state);
   }
-  return stats;
+  return state;
 }
 
-bool is_sharded(const nn::Parameter& parameter) { return !parameter.shard().shards.empty(); }
+bool is_sharded(const nn::Parameter& parameter) { return parameter.shard().is_sharded(); }
 
 torch::Tensor full_gradient(const nn::Parameter& parameter, Communicator& group) {
-  return gather_rows(parameter, parameter.grad(), group);
+  return gather_parts(parameter, parameter.grad(), group);
 }
 
 torch::Tensor full_master(const nn::Parameter& parameter, Communicator& group) {
-  return gather_rows(parameter,
-                     parameter.master().defined() ? parameter.master() : parameter.local(), group);
+  return gather_parts(parameter,
+                      parameter.master().defined() ? parameter.master() : parameter.local(), group);
 }
 
 }  // namespace veomni::parallel

@@ -2,8 +2,10 @@
 #include "veomni/parallel/plan.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <utility>
 
+#include "param_block.h"
 #include "veomni/base/error.h"
 #include "veomni/nn/dtype.h"
 #include "veomni/parallel/recompute.h"
@@ -60,7 +62,11 @@ ModuleParallelOptions options_for(const std::string& path, const ParallelOptions
       if (!matches_pattern(around, pattern)) continue;
       const auto& overrides = options.modules.at(pattern);
       override_with(chosen.strategy, overrides.strategy);
+      if (overrides.mesh) chosen.mesh = overrides.mesh;
       override_with(chosen.reshard_after_forward, overrides.reshard_after_forward);
+      override_with(chosen.reshard_after_backward, overrides.reshard_after_backward);
+      override_with(chosen.prefetch, overrides.prefetch);
+      override_with(chosen.bucket_mib, overrides.bucket_mib);
       override_with(chosen.recompute, overrides.recompute);
       override_with(chosen.param_dtype, overrides.param_dtype);
       override_with(chosen.reduce_dtype, overrides.reduce_dtype);
@@ -95,64 +101,130 @@ void check_recompute_names(const std::string& key, const std::vector<std::string
   }
 }
 
+/// A pattern that names modules inside a unit alone would change nothing.
+void check_reaches_unit(const std::string& pattern, const std::vector<std::string>& units,
+                        const std::vector<std::string>& paths) {
+  for (const auto& unit : units) {
+    for (const auto& around : paths_around(unit)) {
+      if (matches_pattern(around, pattern)) return;
+    }
+  }
+  const auto inside = std::find_if(
+      paths.begin(), paths.end(), [&](const auto& path) { return matches_pattern(path, pattern); });
+  std::string whole;
+  for (const auto& around : paths_around(*inside)) {
+    if (std::count(units.begin(), units.end(), around)) whole = around;
+  }
+  throw_config_error(detail::concat("parallel.modules: '", pattern, "' names a part of the unit '",
+                                    whole, "', which can only be spread as a whole; name that"));
+}
+
 void check_options(nn::Module& root, const ParallelOptions& options) {
   check_recompute_names("parallel.default.recompute", options.defaults.recompute, root);
   const auto paths = module_paths(root);
+  std::vector<std::string> units;
+  for (auto& [path, unit] : nn::find_modules<Unit>(root)) units.push_back(path);
   for (const auto& [pattern, overrides] : options.modules) {
     const std::string key = "parallel.modules." + pattern;
     const bool found = std::any_of(paths.begin(), paths.end(), [&, &p = pattern](const auto& path) {
       return matches_pattern(path, p);
     });
     if (!found) fail_pattern("parallel.modules", pattern, paths);
+    check_reaches_unit(pattern, units, paths);
     if (overrides.recompute) check_recompute_names(key + ".recompute", *overrides.recompute, root);
   }
 }
 
-void check_supported(const MeshShape& mesh, const std::string& path, const std::string& strategy) {
-  const std::string where = path.empty() ? std::string("the model") : "module '" + path + "'";
-  VEOMNI_CHECK_CONFIG(strategy == "fsdp2" || strategy == "replicate", "parallel strategy '",
-                      strategy, "' of ", where,
-                      " is not in this build; it has fsdp2 and replicate");
-  VEOMNI_CHECK_CONFIG(strategy == "replicate" || mesh.dp_replicate == 1,
-                      "mesh.dp_replicate=", mesh.dp_replicate, " with strategy fsdp2 (", where,
-                      ") is hybrid sharding, which is not in this build; ",
-                      "set mesh.dp_replicate: 1, or strategy: replicate");
-  VEOMNI_CHECK_CONFIG(mesh.sp == 1, "mesh.sp=", mesh.sp,
+bool shards(const std::string& strategy) { return strategy != "ddp" && strategy != "replicate"; }
+
+MeshShape unit_mesh(const MeshShape& job, const ModuleParallelOptions& chosen,
+                    const std::string& path) {
+  VEOMNI_CHECK_CONFIG(job.sp == 1, "mesh.sp=", job.sp,
                       ": sequence parallelism is not in this build; set mesh.sp: 1");
+  if (!chosen.mesh) return job;
+  const int ranks = job.dp_replicate * job.dp_shard;
+  MeshShape own = {chosen.mesh->dp_replicate, chosen.mesh->dp_shard, job.sp};
+  if (own.dp_shard == 0 && ranks % own.dp_replicate == 0) own.dp_shard = ranks / own.dp_replicate;
+  VEOMNI_CHECK_CONFIG(own.dp_replicate * own.dp_shard == ranks, "parallel: the mesh of '",
+                      path.empty() ? "the model" : path, "', dp_replicate ", own.dp_replicate,
+                      " x dp_shard ", chosen.mesh->dp_shard, ", does not lay out the job's ", ranks,
+                      " data-parallel ranks; choose factors of ", ranks);
+  return own;
+}
+
+std::string placement_of(const std::string& strategy, const MeshShape& mesh) {
+  const std::string shard = strategy == "fsdp1" ? "Flat" : "Shard(0)";
+  return std::string("Replicate, ") +
+         (!shards(strategy) || mesh.dp_shard == 1 ? "Replicate" : shard);
 }
 
 torch::ScalarType named_dtype(const std::string& name) {
   return name.empty() ? torch::ScalarType::Undefined : nn::parse_dtype(name);
 }
 
-void count(UnitPlan& plan, Unit& unit, int shards) {
-  for (const auto& parameter : unit.unit_parameters()) {
-    const auto dtype =
-        plan.param_dtype == torch::ScalarType::Undefined ? parameter.dtype() : plan.param_dtype;
-    const auto wide = nn::wide_dtype(dtype);
-    const int64_t local = plan.strategy == "fsdp2"
-                              ? io::ShardSpec::rows(parameter.shape(), 0, shards).local_numel()
-                              : parameter.numel();
+torch::ScalarType dtype_of(const nn::Parameter& parameter, const UnitPlan& plan) {
+  return plan.param_dtype == torch::ScalarType::Undefined ? parameter.dtype() : plan.param_dtype;
+}
+
+/// Elements of each parameter that rank 0 keeps.
+std::vector<int64_t> local_numels(const std::vector<nn::Parameter>& parameters,
+                                  const UnitPlan& plan) {
+  const int world = shards(plan.strategy) ? plan.mesh.dp_shard : 1;
+  std::vector<int64_t> local(parameters.size());
+  using Kind = std::pair<torch::ScalarType, bool>;
+  std::map<Kind, std::vector<size_t>> buffers;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& parameter = parameters[i];
+    local[i] = parameter.numel();
+    if (world == 1) continue;
+    if (plan.strategy == "fsdp1") {
+      buffers[{dtype_of(parameter, plan), parameter.trainable()}].push_back(i);
+    } else {
+      local[i] = io::ShardSpec::rows(parameter.shape(), 0, world).local_numel();
+    }
+  }
+  for (const auto& [kind, members] : buffers) {
+    std::vector<int64_t> numels;
+    for (size_t i : members) numels.push_back(parameters[i].numel());
+    const auto geometry =
+        flat_geometry(numels, static_cast<int64_t>(c10::elementSize(kind.first)), world);
+    for (size_t m = 0; m < members.size(); ++m)
+      local[members[m]] = part_of(geometry.begins[m], numels[m], geometry.chunk, 0).length;
+  }
+  return local;
+}
+
+void count(UnitPlan& plan, Unit& unit) {
+  const auto parameters = unit.unit_parameters();
+  const auto local = local_numels(parameters, plan);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto dtype = dtype_of(parameters[i], plan), wide = nn::wide_dtype(dtype);
     int64_t element_bytes = c10::elementSize(dtype);
-    if (parameter.trainable()) element_bytes += (wide == dtype ? 1 : 2) * c10::elementSize(wide);
-    plan.numel += parameter.numel();
-    plan.gathered_bytes += parameter.numel() * c10::elementSize(dtype);
-    plan.local_numel += local;
-    plan.local_bytes += local * element_bytes;
+    if (parameters[i].trainable())
+      element_bytes += (wide == dtype ? 1 : 2) * c10::elementSize(wide);
+    plan.numel += parameters[i].numel();
+    plan.gathered_bytes += parameters[i].numel() * c10::elementSize(dtype);
+    plan.local_numel += local[i];
+    plan.local_bytes += local[i] * element_bytes;
   }
 }
 
 UnitPlan plan_unit(Unit& unit, const std::string& path, int depth, const MeshShape& mesh,
                    const ParallelOptions& options) {
   const auto chosen = options_for(path, options);
-  check_supported(mesh, path, chosen.strategy);
   UnitPlan plan{.path = path, .strategy = chosen.strategy};
-  plan.reshard_after_forward =
-      chosen.strategy == "fsdp2" && chosen.reshard_after_forward && depth > 0;
+  plan.mesh = unit_mesh(mesh, chosen, path);
+  plan.placement = placement_of(chosen.strategy, plan.mesh);
+  const bool sharded = shards(chosen.strategy);
+  plan.reshard_after_forward = sharded && chosen.reshard_after_forward && depth > 0;
+  plan.reshard_after_backward = !sharded || chosen.reshard_after_backward;
+  plan.prefetch = sharded && chosen.prefetch;
+  if (chosen.strategy == "ddp")
+    plan.bucket_bytes = static_cast<int64_t>(chosen.bucket_mib * (1 << 20));
   plan.recompute = recomputes(chosen.recompute, path, depth);
   plan.param_dtype = named_dtype(chosen.param_dtype);
   plan.reduce_dtype = named_dtype(chosen.reduce_dtype);
-  count(plan, unit, mesh.dp_shard);
+  count(plan, unit);
   return plan;
 }
 
@@ -165,6 +237,44 @@ void set_dtype(const nn::Parameter& handle, torch::ScalarType dtype) {
       parameter.shape(), parameter.value().options().requires_grad(false).dtype(dtype)));
   parameter.replace_local(parameter.value().detach(), {});
 }
+
+FullyShardOptions shard_options(const UnitPlan& plan) {
+  FullyShardOptions options;
+  options.layout = !shards(plan.strategy)     ? Layout::kWhole
+                   : plan.strategy == "fsdp1" ? Layout::kFlat
+                                              : Layout::kRows;
+  options.reshard_after_forward = plan.reshard_after_forward;
+  options.reshard_after_backward = plan.reshard_after_backward;
+  options.prefetch = plan.prefetch;
+  options.bucketed = plan.bucket_bytes > 0;
+  if (options.bucketed) options.bucket_bytes = plan.bucket_bytes;
+  options.reduce_dtype = plan.reduce_dtype;
+  return options;
+}
+
+/// The communicators of every mesh the plan names. Making one is collective: all ranks ask in the same
+/// order.
+class GroupsByMesh {
+ public:
+  explicit GroupsByMesh(const DeviceMesh& job) : all_(job.communicator("dp_replicate_dp_shard")) {
+    known_.emplace(key(job.shape()), groups_of(job));
+  }
+  const ShardGroups& operator[](const MeshShape& shape) {
+    const auto found = known_.find(key(shape));
+    if (found != known_.end()) return found->second;
+    const DeviceMesh mesh(all_, {shape.dp_replicate, shape.dp_shard, 1});
+    return known_.emplace(key(shape), groups_of(mesh)).first->second;
+  }
+
+ private:
+  using Key = std::pair<int, int>;
+  static Key key(const MeshShape& shape) { return {shape.dp_replicate, shape.dp_shard}; }
+  ShardGroups groups_of(const DeviceMesh& mesh) const {
+    return {mesh.communicator("dp_shard"), mesh.communicator("dp_replicate"), all_};
+  }
+  std::shared_ptr<Communicator> all_;
+  std::map<Key, ShardGroups> known_;
+};
 
 }  // namespace
 
@@ -184,20 +294,15 @@ ParallelPlan make_plan(nn::Module& root, const MeshShape& mesh, const ParallelOp
 
 Parallelized parallelize(nn::Module& root, const DeviceMesh& mesh, const ParallelOptions& options) {
   Parallelized result{.plan = make_plan(root, mesh.shape(), options),
-                      .stats = std::make_shared<ShardStats>(),
+                      .state = make_step_state(),
                       .group = mesh.communicator("dp_replicate_dp_shard")};
+  GroupsByMesh groups(mesh);
   const auto units = nn::find_modules<Unit>(root);
   for (size_t i = 0; i < units.size(); ++i) {
     auto& unit = *units[i].second;
     const auto& plan = result.plan.units[i];
     for (const auto& parameter : unit.unit_parameters()) set_dtype(parameter, plan.param_dtype);
-    const bool shard = plan.strategy == "fsdp2";
-    const auto& group = shard ? mesh.communicator("dp_shard") : result.group;
-    shard_unit(unit, group,
-               {.shard = shard,
-                .reshard_after_forward = plan.reshard_after_forward,
-                .reduce_dtype = plan.reduce_dtype},
-               result.stats);
+    shard_unit(unit, groups[plan.mesh], shard_options(plan), result.state);
     if (plan.recompute) recompute_unit(unit);
   }
   return result;

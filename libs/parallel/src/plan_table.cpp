@@ -23,18 +23,21 @@ std::string word(torch::ScalarType dtype, const char* otherwise) {
   return dtype == torch::ScalarType::Undefined ? otherwise : nn::dtype_word(dtype);
 }
 
-std::string placement(const UnitPlan& unit, const MeshShape& mesh) {
-  return unit.strategy == "fsdp2" ? detail::concat("rows/", mesh.dp_shard) : std::string("whole");
+bool shards(const UnitPlan& unit) {
+  return unit.strategy != "ddp" && unit.strategy != "replicate" && unit.mesh.dp_shard > 1;
 }
 
-std::vector<std::string> row_of(const std::string& path, const UnitPlan& unit,
-                                const MeshShape& mesh) {
+std::vector<std::string> row_of(const std::string& path, const UnitPlan& unit) {
   return {path,
           unit.strategy,
-          placement(unit, mesh),
-          unit.strategy != "fsdp2"     ? "-"
+          fmt::format("{} x {}", unit.mesh.dp_replicate, unit.mesh.dp_shard),
+          unit.placement,
+          !shards(unit)                ? "-"
           : unit.reshard_after_forward ? "yes"
                                        : "no",
+          !shards(unit)   ? "-"
+          : unit.prefetch ? "yes"
+                          : "no",
           unit.recompute ? "yes" : "no",
           word(unit.param_dtype, "model's"),
           word(unit.reduce_dtype, "wide"),
@@ -60,15 +63,15 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 }  // namespace
 
 std::string ParallelPlan::describe() const {
-  std::vector<std::vector<std::string>> rows = {{"unit", "strategy", "placement", "reshard",
-                                                 "recompute", "param_dtype", "reduce_dtype",
-                                                 "parameters", "gathered MiB", "per rank MiB"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"unit", "strategy", "mesh", "placement", "reshard", "prefetch", "recompute", "param_dtype",
+       "reduce_dtype", "parameters", "gathered MiB", "per rank MiB"}};
   int64_t numel = 0, local_bytes = 0;
   for (size_t begin = 0, end; begin < units.size(); begin = end) {
     for (end = begin + 1; end < units.size() && alike(units[begin], units[end]);) ++end;
     std::string path = units[begin].path.empty() ? "(root)" : units[begin].path;
     if (end - begin > 1) path += fmt::format(" .. {} ({}x)", units[end - 1].path, end - begin);
-    rows.push_back(row_of(path, units[begin], mesh));
+    rows.push_back(row_of(path, units[begin]));
     for (size_t i = begin; i < end; ++i) {
       numel += units[i].numel;
       local_bytes += units[i].local_bytes;
@@ -76,7 +79,7 @@ std::string ParallelPlan::describe() const {
   }
   return fmt::format("mesh: dp_replicate {} x dp_shard {} x sp {}\n", mesh.dp_replicate,
                      mesh.dp_shard, mesh.sp) +
-         table(rows) +
+         "mesh of a unit: dp_replicate x dp_shard; placement along these\n" + table(rows) +
          fmt::format(
              "total: {} parameters; {} MiB per rank of compute copies, masters and gradients\n",
              numel, mib(local_bytes));

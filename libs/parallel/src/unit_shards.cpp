@@ -2,55 +2,36 @@
 #include "unit_shards.h"
 
 #include <algorithm>
+#include <map>
 
 #include "veomni/base/error.h"
 
 namespace veomni::parallel {
 
-namespace {
-
-using nn::wide_dtype;
-
-void resize_storage(const torch::Tensor& tensor, int64_t bytes) {
-  auto* storage = tensor.storage().unsafeGetStorageImpl();
-  auto* allocator =
-      storage->allocator() ? storage->allocator() : c10::GetAllocator(tensor.device().type());
-  storage->set_data_ptr_noswap(allocator->allocate(static_cast<size_t>(bytes)));
-  storage->set_nbytes(static_cast<size_t>(bytes));
-}
-
-/// The first `numel` elements of a tensor's storage, as a tensor of its own: writing through it
-/// moves no version counter.
-torch::Tensor flat_storage(const torch::Tensor& tensor, int64_t numel) {
-  return torch::empty({0}, tensor.options().requires_grad(false))
-      .set_(tensor.storage(), 0, {numel}, {1});
-}
-
-}  // namespace
-
-int64_t UnitShards::Entry::chunk_numel(int world) const {
-  const auto& shape = parameter.shape();
-  const int64_t chunk_rows = (shape[0] + world - 1) / world;
-  return shape[0] ? chunk_rows * (parameter.numel() / shape[0]) : 0;
-}
-
-UnitShards::UnitShards(nn::Unit& unit, std::shared_ptr<Communicator> group,
-                       const FullyShardOptions& options, std::shared_ptr<ShardStats> stats)
-    : name_(unit.name()),
-      group_(std::move(group)),
-      reduce_dtype_(options.reduce_dtype),
-      stats_(std::move(stats)) {
-  for (auto& parameter : unit.unit_parameters()) {
-    Entry entry{.parameter = parameter};
-    entry.sharded = options.shard && group_->size() > 1 && !parameter.shape().empty();
-    if (entry.sharded) {
-      VEOMNI_CHECK(parameter.value().is_meta(), "parameter ", parameter.name(),
-                   " has memory already; shard the model while it is on meta, then materialize it");
-      parameter.set_shard(io::ShardSpec::rows(parameter.shape(), group_->rank(), group_->size()));
-    }
-    entries_.push_back(std::move(entry));
-  }
+UnitShards::UnitShards(nn::Unit& unit, ShardGroups groups, const FullyShardOptions& options,
+                       std::shared_ptr<StepState> state)
+    : name_(unit.name()), groups_(std::move(groups)), options_(options), state_(std::move(state)) {
+  make_blocks(unit);
   for (auto& [path, parameter] : unit.named_parameters()) subtree_.push_back(parameter);
+  state_->add(this);
+}
+
+void UnitShards::make_blocks(nn::Unit& unit) {
+  const int rank = groups_.shard->rank(), world = groups_.shard->size(),
+            replica = groups_.replicate->rank();
+  const bool sharded = world > 1 && options_.layout != Layout::kWhole;
+  std::map<std::pair<torch::ScalarType, bool>, std::vector<nn::Parameter>> flat;
+  for (auto& parameter : unit.unit_parameters()) {
+    if (sharded && options_.layout == Layout::kFlat) {
+      flat[{parameter.dtype(), parameter.trainable()}].push_back(parameter);
+    } else if (sharded && !parameter.shape().empty()) {
+      blocks_.emplace_back(parameter, rank, world, replica);
+    } else {
+      whole_.push_back({parameter, {}});
+    }
+  }
+  for (const auto& [kind, parameters] : flat)
+    blocks_.emplace_back(parameters, rank, world, replica);
 }
 
 bool UnitShards::anything_trains() const {
@@ -59,12 +40,12 @@ bool UnitShards::anything_trains() const {
 }
 
 void UnitShards::gather() {
-  if (live_ == 0) {
-    bool has_storage = false;
+  if (live_ == 0 && blocks_.empty()) ++state_->stats.num_gathers;
+  if (live_ == 0 && !blocks_.empty()) {
     try {
-      collect(has_storage);
+      state_->order.gather(*this);
     } catch (...) {
-      if (has_storage) free_values();
+      free_values();
       throw;
     }
   }
@@ -75,132 +56,168 @@ void UnitShards::drop() {
   if (--live_ == 0) free_values();
 }
 
-void UnitShards::separate_value(Entry& entry) const {
-  auto& parameter = entry.parameter;
-  VEOMNI_CHECK(!parameter.local().is_meta(), "unit ", name_, ": parameter ", parameter.name(),
-               " is still on meta; call materialize() before the first forward");
-  // A rank that owns every row (fewer rows than ranks) was given value() as an alias of local();
-  // here it is freed and filled like everyone's.
-  if (!parameter.value().is_alias_of(parameter.local())) return;
-  auto value = torch::empty(parameter.shape(), parameter.local().options());
-  resize_storage(value, 0);
-  parameter.replace_value(value);
+void UnitShards::start_gather() {
+  torch::NoGradGuard no_grad;
+  auto& stats = state_->stats;
+  std::vector<torch::Tensor> outs, ins;
+  for (auto& block : blocks_) {
+    block.allocate();
+    gathered_bytes_ += block.full_bytes();
+    stats.gathered_bytes += block.full_bytes();
+    outs.push_back(block.full());
+    ins.push_back(block.chunk());
+  }
+  ++stats.num_gathers;
+  stats.peak_gathered_bytes = std::max(stats.peak_gathered_bytes, stats.gathered_bytes);
+  if (!outs.empty())
+    gathering_.push_back(groups_.shard->all_gather_coalesced(std::move(outs), std::move(ins)));
 }
 
-void UnitShards::collect(bool& has_storage) {
-  torch::NoGradGuard no_grad;
-  const int world = group_->size();
-  std::vector<torch::Tensor> outs, ins;
-  for (auto& entry : entries_) {
-    if (entry.sharded) separate_value(entry);
-  }
-  has_storage = true;
-  for (auto& entry : entries_) {
-    if (!entry.sharded) continue;
-    const auto& local = entry.parameter.local();
-    const int64_t chunk = entry.chunk_numel(world), bytes = chunk * world * local.element_size();
-    // The storage holds equal blocks, value() views its first rows: the gather lands without a
-    // copy.
-    resize_storage(entry.parameter.value(), bytes);
-    gathered_bytes_ += bytes;
-    stats_->gathered_bytes += bytes;
-    outs.push_back(flat_storage(entry.parameter.value(), chunk * world));
-    if (local.numel() == chunk) {
-      ins.push_back(local.view({-1}));
-    } else {
-      ins.push_back(outs.back().narrow(0, group_->rank() * chunk, chunk));
-      ins.back().narrow(0, 0, local.numel()).copy_(local.view({-1}));
-    }
-  }
-  stats_->num_gathers += 1;
-  stats_->peak_gathered_bytes = std::max(stats_->peak_gathered_bytes, stats_->gathered_bytes);
-  if (!outs.empty()) group_->all_gather_coalesced(std::move(outs), std::move(ins))->wait();
+void UnitShards::finish_gather() {
+  for (auto& work : gathering_) work->wait();
+  gathering_.clear();
 }
 
 void UnitShards::free_values() {
-  for (auto& entry : entries_) {
-    if (entry.sharded) resize_storage(entry.parameter.value(), 0);
-  }
-  stats_->gathered_bytes -= gathered_bytes_;
+  gathering_.clear();
+  for (auto& block : blocks_) block.release();
+  state_->stats.gathered_bytes -= gathered_bytes_;
   gathered_bytes_ = 0;
 }
 
 void UnitShards::begin_backward() {
-  if (in_backward_++ > 0 || group_->size() == 1) return;
-  // Where the shard is whole, Parameter::grad() is value().grad(): what earlier micro-batches left
-  // there is summed already and must not be summed again.
-  for (auto& entry : entries_) {
-    auto& parameter = entry.parameter;
-    if (!parameter.shard().is_whole()) continue;
-    entry.prior = parameter.grad();
-    parameter.set_grad({});
+  if (groups_.all->size() > 1) state_->begin_backward();
+  if (in_backward_++ > 0 || groups_.all->size() == 1) return;
+  state_->finish_unit(this);
+  if (whole_deferred_) return;
+  // Parameter::grad() of a whole parameter is value().grad(): what is summed already must not be
+  // summed again.
+  for (auto& entry : whole_) {
+    entry.prior = entry.parameter.grad();
+    entry.parameter.set_grad({});
   }
 }
 
 void UnitShards::end_backward() {
   if (--in_backward_ > 0) return;
   torch::NoGradGuard no_grad;
-  if (group_->size() > 1) return reduce();
-  for (auto& entry : entries_) {
+  if (groups_.all->size() == 1) return fill_missing_gradients();
+  // The unit before is waited for before this one's gradients are put together, so that only one
+  // unit's are in buffers.
+  state_->finish_pending();
+  Reduction reduction{.unit = this};
+  std::vector<std::function<void()>> stores;
+  reduce_blocks(reduction.works, stores);
+  whole_deferred_ = true;
+  // A bucketed gradient is complete when no other use of the unit is to come.
+  if (!state_->deferring && !(options_.bucketed && uses_ > 0)) sum_whole(reduction.works, stores);
+  if (reduction.works.empty()) return;
+  ++state_->stats.num_reduces;
+  reduction.store = [stores = std::move(stores)] {
+    for (const auto& store : stores) store();
+  };
+  state_->set_pending(std::move(reduction));
+  if (options_.layout == Layout::kWhole) state_->finish_unit(this);
+}
+
+void UnitShards::fill_missing_gradients() {
+  for (auto& entry : whole_) {
     auto& parameter = entry.parameter;
     if (!parameter.trainable() || parameter.grad().defined()) continue;
     parameter.set_grad(torch::zeros(
-        parameter.shape(), parameter.value().options().dtype(wide_dtype(parameter.dtype()))));
+        parameter.shape(),
+        parameter.value().options().requires_grad(false).dtype(nn::wide_dtype(parameter.dtype()))));
   }
 }
 
-/// This micro-batch's gradient of the full parameter, removed from value(); zeros if none came.
-torch::Tensor UnitShards::take_gradient(Entry& entry) const {
-  const auto& value = entry.parameter.value();
-  auto gradient = value.grad();
-  value.mutable_grad() = torch::Tensor();
-  const auto wide = wide_dtype(value.scalar_type());
-  if (!gradient.defined())
-    gradient = torch::zeros(value.sizes(), value.options().requires_grad(false).dtype(wide));
-  const auto dtype = reduce_dtype_ == torch::ScalarType::Undefined ? wide : reduce_dtype_;
-  return gradient.to(dtype).contiguous().view({-1});
+torch::ScalarType UnitShards::travel_dtype(torch::ScalarType sum_dtype) const {
+  return options_.reduce_dtype == torch::ScalarType::Undefined ? sum_dtype : options_.reduce_dtype;
 }
 
-torch::Tensor UnitShards::padded(const Entry& entry, const torch::Tensor& gradient) const {
-  const int64_t numel = entry.chunk_numel(group_->size()) * group_->size();
-  if (gradient.numel() == numel) return gradient;
-  auto buffer = torch::empty({numel}, gradient.options());
-  buffer.narrow(0, 0, gradient.numel()).copy_(gradient);
-  buffer.narrow(0, gradient.numel(), numel - gradient.numel()).zero_();
-  return buffer;
-}
-
-void UnitShards::store_gradient(Entry& entry, torch::Tensor rows) const {
-  auto& parameter = entry.parameter;
-  auto prior = parameter.shard().is_whole() ? std::move(entry.prior) : parameter.grad();
-  entry.prior = torch::Tensor();
-  parameter.set_grad(prior.defined() ? prior.add_(rows) : rows);
-}
-
-void UnitShards::reduce() {
-  std::vector<Entry*> order;
+void UnitShards::reduce_blocks(std::vector<WorkPtr>& works,
+                               std::vector<std::function<void()>>& stores) {
   std::vector<torch::Tensor> outs, ins;
-  std::vector<WorkPtr> works;
-  for (bool sharded : {true, false}) {
-    for (auto& entry : entries_) {
-      if (entry.sharded != sharded || !entry.parameter.trainable()) continue;
-      order.push_back(&entry);
-      auto gradient = take_gradient(entry);
-      ins.push_back(sharded ? padded(entry, gradient) : gradient);
-      const int64_t numel = sharded ? entry.chunk_numel(group_->size()) : gradient.numel();
-      outs.push_back(
-          torch::empty({numel}, gradient.options().dtype(wide_dtype(entry.parameter.dtype()))));
-      if (!sharded) works.push_back(group_->all_reduce(outs.back(), ins.back(), ReduceOp::kSum));
-    }
-    if (sharded && !outs.empty())
-      works.push_back(group_->reduce_scatter_coalesced(outs, ins, ReduceOp::kSum));
+  for (auto& block : blocks_) {
+    if (!block.trains()) continue;
+    ins.push_back(block.take_gradients(travel_dtype(block.gradient_dtype())));
+    outs.push_back(
+        torch::empty({block.chunk_numel()}, ins.back().options().dtype(block.gradient_dtype())));
+    stores.push_back([this, &block, sums = outs.back(), last = !state_->deferring] {
+      store_block(block, sums, last);
+    });
   }
-  for (auto& work : works) work->wait();
-  if (!order.empty()) stats_->num_reduces += 1;
-  for (size_t i = 0; i < order.size(); ++i) {
-    const auto& local = order[i]->parameter.local();
-    store_gradient(*order[i], outs[i].narrow(0, 0, local.numel()).view(local.sizes()));
+  if (!outs.empty())
+    works.push_back(groups_.shard->reduce_scatter_coalesced(outs, ins, ReduceOp::kSum));
+}
+
+void UnitShards::store_block(ParamBlock& block, torch::Tensor sums, bool last) {
+  if (groups_.replicate->size() == 1) return block.add_to_gradients(sums);
+  block.defer(std::move(sums));
+  if (!last) return;
+  Reduction over_replicas{.unit = this};
+  auto all = block.take_deferred();
+  over_replicas.works.push_back(groups_.replicate->all_reduce(all, all, ReduceOp::kSum));
+  over_replicas.store = [&block, all] { block.add_to_gradients(all); };
+  state_->push_replica_sum(std::move(over_replicas));
+}
+
+/// Gradients of whole parameters since the last sum, removed from value(); zeros where none came.
+std::vector<WholeGradient> UnitShards::take_whole() {
+  std::vector<WholeGradient> taken;
+  for (auto& entry : whole_) {
+    if (!entry.parameter.trainable()) continue;
+    WholeGradient whole{entry.parameter, std::exchange(entry.prior, {}), entry.parameter.grad()};
+    entry.parameter.set_grad({});
+    const auto dtype = travel_dtype(whole.sum_dtype());
+    whole.gradient =
+        whole.gradient.defined()
+            ? whole.gradient.to(dtype).contiguous()
+            : torch::zeros(entry.parameter.shape(),
+                           entry.parameter.local().options().requires_grad(false).dtype(dtype));
+    taken.push_back(std::move(whole));
   }
+  return taken;
+}
+
+void UnitShards::sum_whole(std::vector<WorkPtr>& works,
+                           std::vector<std::function<void()>>& stores) {
+  whole_deferred_ = false;
+  auto gradients = take_whole();
+  if (options_.bucketed && options_.layout == Layout::kWhole) {
+    for (auto& whole : gradients)
+      state_->buckets.add(groups_.all, options_.bucket_bytes, std::move(whole));
+    return;
+  }
+  auto sums = start_sums(gradients, *groups_.all, works);
+  stores.push_back([gradients = std::move(gradients), sums = std::move(sums)]() mutable {
+    for (size_t i = 0; i < sums.size(); ++i) gradients[i].store(sums[i]);
+  });
+}
+
+void UnitShards::sum_deferred() {
+  for (auto& block : blocks_) {
+    if (auto sums = block.take_deferred(); sums.defined())
+      store_block(block, std::move(sums), true);
+  }
+  if (!whole_deferred_) return;
+  Reduction reduction{.unit = this};
+  std::vector<std::function<void()>> stores;
+  sum_whole(reduction.works, stores);
+  reduction.store = [stores = std::move(stores)] {
+    for (const auto& store : stores) store();
+  };
+  reduction.finish();
+}
+
+void UnitShards::keep_or_stop_keeping() {
+  if (!state_->deferring) return stop_keeping();
+  if (options_.reshard_after_backward || kept_ || blocks_.empty()) return;
+  kept_ = true;
+  ++live_;
+}
+
+void UnitShards::stop_keeping() {
+  if (std::exchange(kept_, false)) drop();
 }
 
 }  // namespace veomni::parallel

@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "veomni/parallel/fully_shard.h"
+#include "param_block.h"
+#include "step_state.h"
 
 namespace veomni::parallel {
 
@@ -14,48 +15,67 @@ namespace veomni::parallel {
 /// last.
 class UnitShards {
  public:
-  UnitShards(nn::Unit& unit, std::shared_ptr<Communicator> group, const FullyShardOptions& options,
-             std::shared_ptr<ShardStats> stats);
+  UnitShards(nn::Unit& unit, ShardGroups groups, const FullyShardOptions& options,
+             std::shared_ptr<StepState> state);
 
+  StepState& state() { return *state_; }
   /// Whether anything in the unit or in units inside it trains.
   bool anything_trains() const;
 
   /// Full parameters are in value() until as many drops.
   void gather();
   void drop();
+  bool is_gathered() const { return live_ > 0; }
 
-  /// Around the backward of one use; the last end_backward sums gradients over the group and adds
-  /// them to Parameter::grad().
+  /// The two halves of a gather, and its reverse; for GatherOrder.
+  void start_gather();
+  void finish_gather();
+  void free_values();
+  bool prefetch() const { return options_.prefetch; }
+  void count_prefetch() { ++state_->stats.num_prefetches; }
+
+  /// Forwards that may still go backward.
+  void begin_use() { ++uses_; }
+  void end_use() { --uses_; }
+
+  /// Around the backward of one use; the last end_backward starts the sums of gradients that end up
+  /// in Parameter::grad().
   void begin_backward();
   void end_backward();
 
- private:
-  struct Entry {
-    nn::Parameter parameter;
-    bool sharded = false;
-    /// Gradient of earlier micro-batches, kept aside while value().grad() collects this one's.
-    torch::Tensor prior;
+  /// Starts the sums of what earlier passes deferred and this one did not reach.
+  void sum_deferred();
+  /// Between micro-batches, where parameters are not resharded after backward.
+  void keep_or_stop_keeping();
+  void stop_keeping();
 
-    int64_t chunk_numel(int world) const;  ///< elements of one rank's block, padding included
+ private:
+  /// A parameter that is whole on every rank.
+  struct Whole {
+    nn::Parameter parameter;
+    torch::Tensor prior;  ///< summed earlier, kept aside while value().grad() collects
   };
 
-  void collect(bool& has_storage);
-  void separate_value(Entry& entry) const;
-  void free_values();
-  void reduce();
-  torch::Tensor take_gradient(Entry& entry) const;
-  torch::Tensor padded(const Entry& entry, const torch::Tensor& gradient) const;
-  void store_gradient(Entry& entry, torch::Tensor rows) const;
+  void make_blocks(nn::Unit& unit);
+  torch::ScalarType travel_dtype(torch::ScalarType sum_dtype) const;
+  void fill_missing_gradients();
+  void reduce_blocks(std::vector<WorkPtr>& works, std::vector<std::function<void()>>& stores);
+  void store_block(ParamBlock& block, torch::Tensor sums, bool last);
+  std::vector<WholeGradient> take_whole();
+  void sum_whole(std::vector<WorkPtr>& works, std::vector<std::function<void()>>& stores);
 
   std::string name_;
-  std::shared_ptr<Communicator> group_;
-  torch::ScalarType reduce_dtype_;
-  std::shared_ptr<ShardStats> stats_;
-  std::vector<Entry> entries_;
+  ShardGroups groups_;
+  FullyShardOptions options_;
+  std::shared_ptr<StepState> state_;
+  std::vector<ParamBlock> blocks_;
+  std::vector<Whole> whole_;
   std::vector<nn::Parameter> subtree_;
-  int live_ = 0;
-  int in_backward_ = 0;
+  std::vector<WorkPtr> gathering_;
+  int live_ = 0, in_backward_ = 0, uses_ = 0;
   int64_t gathered_bytes_ = 0;
+  bool whole_deferred_ = false;  // value().grad() of whole_ holds passes that were not summed
+  bool kept_ = false;
 };
 
 }  // namespace veomni::parallel

@@ -6,10 +6,9 @@
 
 #include <map>
 
-#include "toy_model.h"
+#include "toy_run.h"
 #include "veomni/comm/local.h"
 #include "veomni/comm/run_ranks.h"
-#include "veomni/ops/compare.h"
 #include "veomni/parallel/plan.h"
 
 namespace veomni::parallel {
@@ -17,104 +16,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
-using toy::ToyModel;
 
-constexpr int kSamples = 3;  // of a micro-batch: a fourth rank has no token
-using Gradients = std::map<std::string, torch::Tensor>;
-
-struct Case {
-  int ranks = 1;
-  torch::ScalarType dtype = torch::kDouble;
-  std::string strategy = "fsdp2";
-  bool reshard = true;
-  std::vector<std::string> recompute = {"none"};
-  int accumulation = 1;
-  std::vector<std::string> frozen;  ///< patterns
-  bool all_on_rank_0 = false;       ///< the others have no token at all
-};
-
-std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << c.ranks << " ranks, " << c.dtype << ", " << c.strategy << ", reshard " << c.reshard
-             << ", recompute " << join(c.recompute) << ", accumulation " << c.accumulation
-             << ", frozen " << join(c.frozen) << (c.all_on_rank_0 ? ", all on rank 0" : "");
-}
-
-void freeze(ToyModel& model, const std::vector<std::string>& patterns) {
-  for (auto& [path, parameter] : model.named_parameters()) {
-    for (const auto& pattern : patterns) {
-      if (matches_pattern(path, pattern)) parameter.set_trainable(false);
-    }
-  }
-}
-
-void train_micro_batches(ToyModel& model, const Case& c, int rank, int ranks) {
-  for (int micro = 0; micro < c.accumulation; ++micro) {
-    auto slice = io::shard_rows(kSamples, rank, ranks);
-    if (c.all_on_rank_0) slice = rank == 0 ? io::Slice{0, kSamples} : io::Slice{kSamples, 0};
-    const auto batch = toy::make_batch(micro, slice.begin, slice.begin + slice.length, c.dtype);
-    model.loss(batch, double(kSamples * toy::kTokensPerSample * c.accumulation)).backward();
-  }
-}
-
-/// The model as it is, without any interceptor.
-Gradients reference(const Case& c) {
-  ToyModel model({.device = torch::kCPU, .dtype = c.dtype});
-  freeze(model, c.frozen);
-  nn::materialize(model, torch::kCPU, nn::Masters::kTrainable);
-  nn::initialize(model, 7);
-  train_micro_batches(model, c, 0, 1);
-  Gradients gradients;
-  for (auto& [path, parameter] : model.named_parameters()) {
-    if (!parameter.trainable()) continue;
-    const auto gradient = parameter.grad();
-    gradients[path] = gradient.defined() ? gradient : torch::zeros_like(parameter.value()).detach();
-  }
-  return gradients;
-}
-
-ParallelOptions options_of(const Case& c) {
-  return {.defaults = {.strategy = c.strategy,
-                       .reshard_after_forward = c.reshard,
-                       .recompute = c.recompute}};
-}
-
-Gradients parallel_gradients(const Case& c) {
-  Gradients gradients;
-  run_ranks(c.ranks, [&](Communicator& world) {
-    ToyModel model({.device = torch::kMeta, .dtype = c.dtype});
-    freeze(model, c.frozen);
-    DeviceMesh mesh(world.shared_from_this(), {});
-    auto parallel = parallelize(model, mesh, options_of(c));
-    nn::materialize(model, torch::kCPU, nn::Masters::kTrainable);
-    nn::initialize(model, 7);
-    train_micro_batches(model, c, world.rank(), world.size());
-    EXPECT_EQ(parallel.stats->gathered_bytes, 0) << "left gathered, " << c;
-    for (auto& [path, parameter] : model.named_parameters()) {
-      if (!parameter.trainable()) {
-        EXPECT_FALSE(parameter.grad().defined()) << path;
-        continue;
-      }
-      EXPECT_TRUE(parameter.grad().defined()) << path << " has no gradient, " << c;
-      auto full = full_gradient(parameter, *parallel.group);
-      if (world.rank() == 0) gradients[path] = full;
-    }
-  });
-  return gradients;
-}
-
-void expect_equal(const Gradients& got, const Gradients& want, double tolerance, const Case& c) {
-  ASSERT_EQ(got.size(), want.size());
-  double square = 0;
-  int64_t numel = 0;
-  for (const auto& [name, gradient] : want) {
-    square += gradient.to(torch::kDouble).square().sum().item<double>();
-    numel += gradient.numel();
-  }
-  for (const auto& [name, gradient] : want) {
-    EXPECT_LE(ops::relative_error(got.at(name), gradient, std::sqrt(square), numel), tolerance)
-        << name << ", " << c;
-  }
-}
+using namespace toy;
 
 const std::vector<std::vector<std::string>> kFrozen = {
     {},                       // all trains
@@ -187,15 +90,16 @@ TEST(FullyShard, SameLayoutTwiceIsBitEqual) {
 /// A sharded model ready to run on one rank.
 struct Sharded {
   ToyModel model;
-  std::shared_ptr<ShardStats> stats;
+  std::shared_ptr<StepState> state;
 
   explicit Sharded(Communicator& comm, const FullyShardOptions& options = {},
                    torch::ScalarType dtype = torch::kFloat)
       : model({.device = torch::kMeta, .dtype = dtype}) {
-    stats = fully_shard(model, comm.shared_from_this(), options);
+    state = fully_shard(model, ShardGroups::over(comm.shared_from_this()), options);
     nn::materialize(model, torch::kCPU, nn::Masters::kTrainable);
     nn::initialize(model, 7);
   }
+  const ShardStats& stats() const { return stats_of(*state); }
   torch::Tensor loss(Communicator& comm) {
     const auto slice = io::shard_rows(kSamples, comm.rank(), comm.size());
     return model.loss(toy::make_batch(0, slice.begin, slice.begin + slice.length,
@@ -232,16 +136,16 @@ TEST(FullyShard, MemoryIsTheRootAndTheUnitsInFlight) {
         if (!path.empty()) largest = std::max(largest, in_flight_bytes(*unit, world));
       }
       auto loss = sharded.loss(comm);
-      EXPECT_EQ(sharded.stats->gathered_bytes, padded_bytes(sharded.model, world))
+      EXPECT_EQ(sharded.stats().gathered_bytes, padded_bytes(sharded.model, world))
           << "the root alone stays";
       loss.backward();
-      EXPECT_EQ(sharded.stats->gathered_bytes, 0);
-      EXPECT_EQ(sharded.stats->peak_gathered_bytes, padded_bytes(sharded.model, world) + largest);
-      EXPECT_LT(sharded.stats->peak_gathered_bytes, all);
+      EXPECT_EQ(sharded.stats().gathered_bytes, 0);
+      EXPECT_EQ(sharded.stats().peak_gathered_bytes, padded_bytes(sharded.model, world) + largest);
+      EXPECT_LT(sharded.stats().peak_gathered_bytes, all);
       for (auto& [path, parameter] : sharded.model.named_parameters()) {
         if (parameter.shape().empty()) continue;
         EXPECT_EQ(parameter.value().storage().nbytes(), 0u) << path;
-        EXPECT_FALSE(parameter.value().grad().defined() && !parameter.shard().is_whole()) << path;
+        EXPECT_FALSE(parameter.value().grad().defined()) << path;
         EXPECT_EQ(parameter.local().sizes(), parameter.shard().local_shape());
         EXPECT_EQ(parameter.grad().sizes(), parameter.local().sizes());
       }
@@ -254,14 +158,14 @@ TEST(FullyShard, GathersAreCounted) {
     const int num_units = 4 + 2 * 3, nested_uses = num_units - 1 + 1;  // the adapter is used twice
     Sharded resharding(comm);
     resharding.loss(comm).backward();
-    EXPECT_EQ(resharding.stats->num_gathers, 1 + 2 * nested_uses)
+    EXPECT_EQ(resharding.stats().num_gathers, 1 + 2 * nested_uses)
         << "the root once, every other use twice";
-    EXPECT_EQ(resharding.stats->num_reduces, 1 + nested_uses);
+    EXPECT_EQ(resharding.stats().num_reduces, 1 + nested_uses);
     Sharded keeping(comm, {.reshard_after_forward = false});
     keeping.loss(comm).backward();
     // The adapter's first use is still held at its second, and at the second's backward.
-    EXPECT_EQ(keeping.stats->num_gathers, num_units);
-    EXPECT_EQ(keeping.stats->gathered_bytes, 0);
+    EXPECT_EQ(keeping.stats().num_gathers, num_units);
+    EXPECT_EQ(keeping.stats().gathered_bytes, 0);
   });
 }
 
@@ -273,10 +177,10 @@ TEST(FullyShard, WithoutBackwardNothingStaysGathered) {
     {
       torch::NoGradGuard no_grad;
       without = loss();
-      EXPECT_EQ(sharded.stats->gathered_bytes, 0) << "under no_grad";
+      EXPECT_EQ(sharded.stats().gathered_bytes, 0) << "under no_grad";
     }
     with_grad = loss();
-    EXPECT_EQ(sharded.stats->gathered_bytes, 0) << "a graph that was dropped";
+    EXPECT_EQ(sharded.stats().gathered_bytes, 0) << "a graph that was dropped";
     EXPECT_EQ(with_grad, without);
   });
 }
@@ -295,8 +199,8 @@ TEST(FullyShard, OneRankCopiesNothing) {
     EXPECT_TRUE(parameter.grad().defined()) << path;
     EXPECT_TRUE(parameter.grad().is_same(parameter.value().grad())) << path;
   }
-  EXPECT_EQ(sharded.stats->peak_gathered_bytes, 0);
-  EXPECT_EQ(sharded.stats->num_reduces, 0);
+  EXPECT_EQ(sharded.stats().peak_gathered_bytes, 0);
+  EXPECT_EQ(sharded.stats().num_reduces, 0);
 }
 
 TEST(FullyShard, FullMasterGivesEveryRankTheWhole) {
@@ -364,13 +268,14 @@ class Loose : public nn::Module {
 TEST(FullyShard, RefusesWhatItCannotGather) {
   auto comm = make_single_communicator();
   Loose loose;
-  EXPECT_THROW(fully_shard(loose, comm), ConfigError);
+  EXPECT_THROW(fully_shard(loose, ShardGroups::over(comm)), ConfigError);
   run_ranks(2, [](Communicator& world) {
     ToyModel has_memory({.device = torch::kCPU});
-    EXPECT_THROW(fully_shard(has_memory, world.shared_from_this()), Error);
+    EXPECT_THROW(fully_shard(has_memory, ShardGroups::over(world.shared_from_this())), Error);
     ToyModel on_meta({.device = torch::kMeta});
-    fully_shard(on_meta, world.shared_from_this());
-    EXPECT_THROW(fully_shard(on_meta, world.shared_from_this()), Error) << "twice";
+    fully_shard(on_meta, ShardGroups::over(world.shared_from_this()));
+    EXPECT_THROW(fully_shard(on_meta, ShardGroups::over(world.shared_from_this())), Error)
+        << "twice";
     try {
       on_meta.loss(toy::make_batch(0, 0, 1, torch::kFloat), 1);
       ADD_FAILURE();

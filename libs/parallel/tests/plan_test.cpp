@@ -129,12 +129,68 @@ TEST(Plan, ErrorsNameTheCure) {
   EXPECT_THAT(plan_error({.defaults = {.recompute = {"layers.7"}}}),
               HasSubstr("parallel.default.recompute: 'layers.7'"));
   EXPECT_THAT(plan_error({.defaults = {.recompute = {"none", "layer"}}}), HasSubstr("'none'"));
-  EXPECT_THAT(plan_error({.defaults = {.strategy = "ddp"}}),
-              HasSubstr("it has fsdp2 and replicate"));
   EXPECT_THAT(plan_error({.defaults = {.param_dtype = "bf16"}}), HasSubstr("bf16"));
-  EXPECT_THAT(plan_error({}, {2, 2, 1}), HasSubstr("hybrid sharding"));
   EXPECT_THAT(plan_error({}, {1, 2, 2}), HasSubstr("sequence parallelism"));
-  EXPECT_EQ(plan_error({.defaults = {.strategy = "replicate"}}, {2, 2, 1}), "no ConfigError");
+  for (const char* strategy : {"fsdp2", "fsdp1", "hsdp", "ddp", "replicate"})
+    EXPECT_EQ(plan_error({.defaults = {.strategy = strategy}}, {2, 2, 1}), "no ConfigError");
+}
+
+TEST(Plan, ModulesMayLayTheRanksOutDifferently) {
+  ToyModel model({.device = torch::kMeta});
+  ParallelOptions options;
+  options.modules["table"].strategy = "replicate";
+  options.modules["pixels"].strategy = "fsdp1";
+  options.modules["layers.*"].mesh = ModuleMesh{.dp_replicate = 2};
+  options.modules["layers.1"].mesh = ModuleMesh{.dp_replicate = 4, .dp_shard = 1};
+  const auto units = units_of(make_plan(model, kFour, options));
+  EXPECT_EQ(units.at("table").placement, "Replicate, Replicate");
+  EXPECT_EQ(units.at("pixels").placement, "Replicate, Flat");
+  EXPECT_EQ(units.at("").mesh, kFour);
+  EXPECT_EQ(units.at("layers.0").mesh, (MeshShape{2, 2, 1}));
+  EXPECT_EQ(units.at("layers.0.mlp").placement, "Replicate, Shard(0)");
+  EXPECT_EQ(units.at("layers.1").mesh, (MeshShape{4, 1, 1}));
+  EXPECT_EQ(units.at("layers.1").placement, "Replicate, Replicate");
+  // pixels end to end in fp32: [5, 6] at 0, [6] at 32, [] at 48; 13 of 49 elements for rank 0.
+  EXPECT_EQ(units.at("pixels").local_numel, 13);
+  EXPECT_EQ(units.at("layers.0.mlp").local_numel, 3 * 12 + 6 * 6) << "rows over two ranks";
+  const auto text = make_plan(model, kFour, options).describe();
+  EXPECT_THAT(text, HasSubstr("2 x 2"));
+  EXPECT_THAT(text, HasSubstr("Flat"));
+}
+
+TEST(Plan, MeshesThatDoNotLayOutTheRanksAreRefused) {
+  ParallelOptions options;
+  options.modules["layers.*"].mesh = ModuleMesh{.dp_replicate = 3};
+  EXPECT_THAT(plan_error(options), HasSubstr("the mesh of 'layers.0', dp_replicate 3 x dp_shard 0, "
+                                             "does not lay out the job's 4"));
+  options.modules["layers.*"].mesh = ModuleMesh{.dp_replicate = 2, .dp_shard = 4};
+  EXPECT_THAT(plan_error(options), HasSubstr("choose factors of 4"));
+  options.modules["layers.*"].mesh = ModuleMesh{.dp_replicate = 2, .dp_shard = 2};
+  EXPECT_EQ(plan_error(options), "no ConfigError");
+}
+
+/// A unit with a part that is none.
+class Holder : public nn::Unit {
+ public:
+  class Part : public nn::Module {
+   public:
+    Part() { parameter("weight", toy::param({2}, {.device = torch::kMeta})); }
+  };
+  Holder() {
+    child("part", part_);
+    nn::assign_names(*this);
+  }
+
+ private:
+  Part part_;
+};
+
+TEST(Plan, APatternInsideAUnitIsRefused) {
+  Holder holder;
+  ParallelOptions options;
+  options.modules["part"].strategy = "fsdp1";
+  EXPECT_THAT(config_error([&] { make_plan(holder, kFour, options); }),
+              HasSubstr("'part' names a part of the unit ''"));
 }
 
 TEST(Plan, TableSharesLinesOfLikeUnits) {
@@ -142,11 +198,11 @@ TEST(Plan, TableSharesLinesOfLikeUnits) {
   const auto text = make_plan(model, kFour, {.defaults = {.recompute = {"layer"}}}).describe();
   EXPECT_THAT(text, HasSubstr("mesh: dp_replicate 1 x dp_shard 4 x sp 1"));
   EXPECT_THAT(text, HasSubstr("(root)"));
-  EXPECT_THAT(text, HasSubstr("rows/4"));
+  EXPECT_THAT(text, HasSubstr("Replicate, Shard(0)"));
   EXPECT_THAT(text, HasSubstr("layers.0.mlp"));
   const auto plain = make_plan(model, kFour, {.defaults = {.strategy = "replicate"}}).describe();
-  EXPECT_THAT(plain, HasSubstr("whole"));
-  EXPECT_THAT(plain, Not(HasSubstr("rows/")));
+  EXPECT_THAT(plain, HasSubstr("Replicate, Replicate"));
+  EXPECT_THAT(plain, Not(HasSubstr("Shard(0)")));
 }
 
 TEST(Parallelize, SetsDtypesShardsAndRecompute) {

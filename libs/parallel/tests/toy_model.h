@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -120,15 +121,15 @@ class Adapter : public nn::Unit {
   nn::Parameter weight_;
 };
 
-/// The root: an embedding tied to the head, a final scale.
+/// The root: an embedding tied to the head (or not), a final scale.
 class ToyModel : public nn::Unit {
  public:
-  explicit ToyModel(const nn::ParamOptions& o, int num_layers = 3)
+  explicit ToyModel(const nn::ParamOptions& o, int num_layers = 3, bool tied = true)
       : table_(o),
         pixels_(o),
         adapter_(o),
         embedding_(parameter("embedding", param({kVocab, kWidth}, o))),
-        head_(parameter("head", embedding_)),
+        head_(parameter("head", tied ? embedding_ : param({kVocab, kWidth}, o))),
         scale_(parameter("scale", param({kWidth}, o))) {
     child("table", table_);
     child("pixels", pixels_);
@@ -169,12 +170,15 @@ class ToyModel : public nn::Unit {
   nn::Parameter embedding_, head_, scale_;
 };
 
-/// Samples [begin, end) of micro-batch `micro`; the same whoever asks for them.
-inline Batch make_batch(int micro, int64_t begin, int64_t end, torch::ScalarType dtype) {
-  const int64_t samples = end - begin;
+/// Samples [begin, end) of micro-batch `micro`; the same whoever asks for them. From `pixels_until` on
+/// they have no pixels.
+inline Batch make_batch(int micro, int64_t begin, int64_t end, torch::ScalarType dtype,
+                        int64_t pixels_until = INT64_MAX) {
+  const int64_t samples = std::clamp<int64_t>(pixels_until - begin, 0, end - begin);
   auto ids = torch::arange(begin * kTokensPerSample, end * kTokensPerSample, torch::kLong);
-  auto pixels =
-      torch::arange(begin * kColors, end * kColors, torch::kDouble).add(100 * micro).sin();
+  auto pixels = torch::arange(begin * kColors, (begin + samples) * kColors, torch::kDouble)
+                    .add(100 * micro)
+                    .sin();
   return {ids.mul(7).add(micro * 5).remainder(kVocab), pixels.view({samples, kColors}).to(dtype),
           torch::arange(samples, torch::kLong).mul(kTokensPerSample)};
 }

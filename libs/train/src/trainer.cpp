@@ -2,6 +2,7 @@
 #include "veomni/train/trainer.h"
 
 #include <cmath>
+#include <optional>
 
 #include "codebook.h"
 #include "objective.h"
@@ -85,10 +86,13 @@ StepResult Trainer::count(const std::vector<data::Batch>& batches, LossValues& l
 
 void Trainer::run_batches(const std::vector<data::Batch>& batches, const LossValues& loss_counts,
                           StepResult& result) {
-  for (const auto& batch : batches) {
-    const auto term = objective_->forward(batch, loss_counts, steps_done_);
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const auto term = objective_->forward(batches[i], loss_counts, steps_done_);
     for (const auto& [name, value] : term.values) result.losses[name] += value;
-    if (term.total.requires_grad()) term.total.backward();
+    if (!term.total.requires_grad()) continue;
+    std::optional<parallel::DeferGradientSync> until_the_last;
+    if (i + 1 < batches.size()) until_the_last.emplace(parallel_.state);
+    term.total.backward();
   }
   std::vector<double*> sums;
   for (auto& [name, value] : result.losses) sums.push_back(&value);

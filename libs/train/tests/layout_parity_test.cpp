@@ -6,8 +6,10 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <optional>
 
 #include "gradients.h"
+#include "tiny_qwen3.h"
 #include "veomni/comm/device_mesh.h"
 #include "veomni/comm/local.h"
 #include "veomni/comm/run_ranks.h"
@@ -20,43 +22,26 @@
 namespace veomni::train {
 namespace {
 
+using tiny::backward;
+using tiny::micro_batch;
+using tiny::model_options;
+
 struct Case {
   int ranks;
   bool recompute, reshard;
   int accumulation;
   bool tied, empty_rank;
   torch::ScalarType dtype;
+  std::string strategy = "fsdp2";
+  int dp_replicate = 1;
 };
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   const Case& c = info.param;
-  return "ranks" + std::to_string(c.ranks) + (c.recompute ? "_recompute" : "") +
-         (c.reshard ? "" : "_keep") + "_accumulation" + std::to_string(c.accumulation) +
-         (c.tied ? "_tied" : "_untied") + (c.empty_rank ? "_empty_rank" : "") +
-         (c.dtype == torch::kDouble ? "_fp64" : "_fp32");
-}
-
-model::ModelOptions model_options(bool tied) {
-  model::ModelOptions options;
-  // 61 rows do not divide by 2, 3 or 4; a norm has fewer rows per head than some ranks need.
-  options.foundation.config = YAML::Load(
-      "{model_type: qwen3, vocab_size: 61, hidden_size: 24, intermediate_size: 40, "
-      "num_hidden_layers: 2, "
-      "num_attention_heads: 4, num_key_value_heads: 2, head_dim: 6, initializer_range: 0.2, "
-      "tie_word_embeddings: " +
-      std::string(tied ? "true}" : "false}"));
-  return options;
-}
-
-// Micro-batch k of rank r: documents whose ids and lengths are a function of (r, k) only.
-model::ModelInput micro_batch(int rank, int k, bool empty) {
-  const std::vector<int64_t> lengths =
-      empty ? std::vector<int64_t>{} : std::vector<int64_t>{3 + rank, 1, 5 + 2 * k};
-  auto seq = nn::make_sequence(lengths);
-  const int64_t T = seq->num_tokens();
-  auto ids = (torch::arange(T) * 7 + rank * 13 + k * 5) % 61, labels = (ids * 3 + 1) % 61;
-  labels = torch::where(torch::arange(T) % 4 == 3, torch::full_like(labels, -100), labels);
-  return {.ids_T = ids, .labels_T = labels, .seq = seq};
+  return c.strategy + "_" + std::to_string(c.dp_replicate) + "_ranks" + std::to_string(c.ranks) +
+         (c.recompute ? "_recompute" : "") + (c.reshard ? "" : "_keep") + "_accumulation" +
+         std::to_string(c.accumulation) + (c.tied ? "_tied" : "_untied") +
+         (c.empty_rank ? "_empty_rank" : "") + (c.dtype == torch::kDouble ? "_fp64" : "_fp32");
 }
 
 bool is_empty(const Case& c, int rank) { return c.empty_rank && rank == c.ranks - 1; }
@@ -69,11 +54,6 @@ double step_scale(const Case& c) {
     }
   }
   return 1.0 / static_cast<double>(count);
-}
-
-void backward(model::OmniModel& model, model::ModelInput input, double scale) {
-  input.weights_T = torch::full({input.labels_T.size(0)}, scale, torch::kDouble);
-  model.losses(input).total.backward();
 }
 
 Gradients one_rank(const Case& c) {
@@ -94,18 +74,23 @@ Gradients many_ranks(const Case& c) {
   Gradients out;
   run_ranks(c.ranks, [&](Communicator& comm) {
     const auto options = model_options(c.tied);
-    DeviceMesh mesh(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &comm), {});
+    DeviceMesh mesh(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &comm),
+                    {.dp_replicate = c.dp_replicate});
     auto model = model::build_model(options, {torch::kMeta, c.dtype});
     parallel::ParallelOptions parallel;
+    parallel.defaults.strategy = c.strategy;
+    parallel.defaults.bucket_mib = 0.01;  // several buckets
     parallel.defaults.recompute = {c.recompute ? "layer" : "none"};
     parallel.defaults.reshard_after_forward = c.reshard;
     const auto done = parallel::parallelize(*model, mesh, parallel);
     nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
     model::fill_weights(*model, options, 5);
     for (int k = 0; k < c.accumulation; ++k) {
+      std::optional<parallel::DeferGradientSync> defer;
+      if (k + 1 < c.accumulation) defer.emplace(done.state);
       backward(*model, micro_batch(comm.rank(), k, is_empty(c, comm.rank())), step_scale(c));
     }
-    EXPECT_EQ(done.stats->gathered_bytes, 0) << "left gathered after backward";
+    EXPECT_EQ(parallel::stats_of(*done.state).gathered_bytes, 0) << "left gathered after backward";
     for (auto& [name, p] : model->named_parameters()) {
       auto full = parallel::full_gradient(p, *done.group);
       if (comm.rank() == 0) out[name] = full;
@@ -139,6 +124,18 @@ std::vector<Case> all_cases() {
     }
   }
   cases.push_back({3, false, false, 3, true, true, torch::kDouble});
+  const std::vector<std::pair<std::string, int>> strategies = {
+      {"fsdp1", 1}, {"hsdp", 2}, {"fsdp1", 2}, {"ddp", 1}, {"replicate", 2}};
+  for (const auto& [strategy, replicas] : strategies) {
+    for (int ranks : {2, 3, 4}) {
+      for (bool tied : {false, true}) {
+        const int dp_replicate = ranks % replicas == 0 ? replicas : 1;
+        cases.push_back(
+            {ranks, false, true, 3, tied, true, torch::kDouble, strategy, dp_replicate});
+        cases.push_back({ranks, true, true, 1, tied, false, torch::kFloat, strategy, dp_replicate});
+      }
+    }
+  }
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Qwen3, LayoutParity, testing::ValuesIn(all_cases()), name_of);

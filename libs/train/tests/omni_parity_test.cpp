@@ -32,6 +32,9 @@ struct Case {
   std::string train_image = "all", train_audio = "all", train_drawn = "all",
               train_foundation = "all";
   bool recompute = false;
+  // One for all, or "mixed": the picture encoder whole, the audio encoder flat, the drawer in two
+  // replicas where ranks allow it, the rest by rows.
+  std::string strategy = "fsdp2";
 };
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
@@ -41,7 +44,8 @@ std::string name_of(const testing::TestParamInfo<Case>& info) {
   };
   return "ranks" + std::to_string(c.ranks) + "_image" + word(c.image) + "_" + c.train_image +
          "_audio" + word(c.audio) + "_" + c.train_audio + "_drawn" + word(c.drawn) + "_" +
-         c.train_drawn + "_foundation_" + c.train_foundation + (c.recompute ? "_recompute" : "");
+         c.train_drawn + "_foundation_" + c.train_foundation + (c.recompute ? "_recompute" : "") +
+         "_" + c.strategy;
 }
 
 model::ModelOptions model_options(const Case& c) {
@@ -126,19 +130,30 @@ Gradients one_rank(const Case& c) {
   return out;
 }
 
+parallel::ParallelOptions parallel_options(const Case& c) {
+  parallel::ParallelOptions options;
+  options.defaults.recompute = {c.recompute ? "layer" : "none"};
+  options.defaults.strategy = c.strategy == "mixed" ? "fsdp2" : c.strategy;
+  if (c.strategy == "mixed") {
+    options.modules["encoders.image"].strategy = "replicate";
+    options.modules["encoders.audio"].strategy = "fsdp1";
+    if (c.ranks % 2 == 0)
+      options.modules["decoders.image"].mesh = parallel::ModuleMesh{.dp_replicate = 2};
+  }
+  return options;
+}
+
 Gradients many_ranks(const Case& c) {
   Gradients out;
   run_ranks(c.ranks, [&](Communicator& comm) {
     const auto options = model_options(c);
     DeviceMesh mesh(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &comm), {});
     auto model = model::build_model(options, {torch::kMeta, torch::kDouble});
-    parallel::ParallelOptions parallel;
-    parallel.defaults.recompute = {c.recompute ? "layer" : "none"};
-    const auto done = parallel::parallelize(*model, mesh, parallel);
+    const auto done = parallel::parallelize(*model, mesh, parallel_options(c));
     nn::materialize(*model, torch::kCPU, nn::Masters::kTrainable);
     model::fill_weights(*model, options, 5);
     backward(*model, c, comm.rank());
-    EXPECT_EQ(done.stats->gathered_bytes, 0) << "left gathered after backward";
+    EXPECT_EQ(parallel::stats_of(*done.state).gathered_bytes, 0) << "left gathered after backward";
     for (auto& [name, p] : model->named_parameters()) {
       if (!p.trainable()) continue;
       auto full = parallel::full_gradient(p, *done.group);
@@ -180,6 +195,14 @@ std::vector<Case> all_cases() {
     cases.push_back({ranks, Who::kFirst, Who::kOdd, Who::kLast, "projector", "projector", "head"});
     cases.push_back({ranks, Who::kFirst, Who::kOdd, Who::kLast, "all", "all", "all", "none"});
     cases.push_back({ranks, Who::kFirst, Who::kOdd, Who::kLast, "all", "none", "all", "all", true});
+    for (const char* strategy : {"mixed", "fsdp1", "hsdp", "ddp", "replicate"}) {
+      Case one{ranks, Who::kFirst, Who::kOdd, Who::kLast};
+      one.strategy = strategy;
+      Case two{ranks, Who::kNobody, Who::kLast, Who::kFirst, "all", "none", "head", "all", true};
+      two.strategy = strategy;
+      cases.push_back(one);
+      cases.push_back(two);
+    }
   }
   // A projector cannot be frozen before it was ever trained: its encoder is.
   for (auto& c : cases) {

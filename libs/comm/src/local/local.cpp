@@ -183,6 +183,9 @@ void Member::complete(const std::shared_ptr<Slot>& target, milliseconds timeout)
     group->world->changed.notify_all();
   }
   await(lock, *target, timeout, [&] { return target->num_finished == size(); });
+  // Others may hold the slot for a while yet; it must not keep this rank's memory.
+  target->calls[rank].outs.clear();
+  target->calls[rank].ins.clear();
 }
 
 class LocalWork final : public Work {

@@ -16,7 +16,6 @@ enum class Masters { kNone, kTrainable };
 
 /// Allocates local() (and master() of trainable parameters) of every parameter on `device`; contents undefined.
 /// A whole parameter's value() becomes local(); a sharded one's value() gets its full shape with freed storage.
-/// Parameters already on `device` are left alone unless their shard is not whole.
 void materialize(Module& root, torch::Device device, Masters masters);
 
 /// Fills every parameter from its Init, keyed by (seed, name, index in the full tensor): equal in every layout.

@@ -42,8 +42,8 @@ struct Init {
 ///
 /// Three tensors make a parameter:
 ///   value()   full shape, compute dtype, autograd leaf: what ops read. Its storage may be freed outside its Unit.
-///   local()   this rank's rows (shard()), compute dtype: what a gather sends. Aliases value() while the shard is whole.
-///   master()  the same rows in max(fp32, dtype): what the optimizer owns. Aliases local() when the dtypes are equal;
+///   local()   this rank's part (shard()), compute dtype: what a gather sends. Aliases value() unless it is sharded.
+///   master()  the same part in max(fp32, dtype): what the optimizer owns. Aliases local() when the dtypes are equal;
 ///             undefined for inference in a narrower dtype.
 /// Gradients accumulate in max(fp32, dtype): grad_dtype() of value() is set so.
 class Parameter {
@@ -65,12 +65,15 @@ class Parameter {
   uint32_t tags() const { return state_->tags; }
   const Init& init() const { return state_->init; }
   const io::ShardSpec& shard() const { return state_->shard; }
+  /// Which of the equal copies of a sharded part this rank holds (0 without replicas). Copy 0 is the one that is
+  /// counted in norms and written to disk. Means nothing while the shard is whole.
+  int replica() const { return state_->replica; }
 
   bool trainable() const { return state_->value.requires_grad(); }
   void set_trainable(bool trainable);
 
   /// The gradient of local(), accumulated over micro-batches, in max(fp32, dtype); undefined before the first.
-  /// While the shard is whole this is value().grad(); a sharding strategy sets it otherwise.
+  /// While the parameter is not sharded this is value().grad(); a sharding strategy sets it otherwise.
   torch::Tensor grad() const;
   void set_grad(torch::Tensor grad);
   void clear_grad();
@@ -78,7 +81,10 @@ class Parameter {
   /// Replaces the tensors. For materialize() and sharding strategies only; keeps trainable().
   void replace_value(torch::Tensor value);
   void replace_local(torch::Tensor local, torch::Tensor master);
-  void set_shard(io::ShardSpec shard) { state_->shard = std::move(shard); }
+  void set_shard(io::ShardSpec shard, int replica = 0) {
+    state_->shard = std::move(shard);
+    state_->replica = replica;
+  }
   void set_name(std::string name) { state_->name = std::move(name); }
 
   /// Writes rows (of shard()'s shape, any floating dtype) into master() and local().
@@ -94,6 +100,7 @@ class Parameter {
     Init init;
     uint32_t tags = kTagNone;
     io::ShardSpec shard;
+    int replica = 0;
     torch::Tensor value, local, master, shard_grad;
   };
   std::shared_ptr<State> state_;

@@ -9,8 +9,9 @@
 
 namespace veomni::parallel {
 
-/// |g|_2 over all elements of all gradients, each counted once: sharded parameters are summed over
-/// `group`, whole ones are the same on every rank. Squares are accumulated in fp64 in an order that
+/// |g|_2 over all elements of all gradients, each counted once, however each parameter is spread: of
+/// sharded ones the first replica's parts are summed over `group` (all ranks of any part of the model),
+/// whole ones are the same on every rank. Squares are accumulated in fp64 in an order that
 /// does not depend on the number of threads. Parameters without a gradient count as zero. NaN or
 /// infinity if any gradient holds one.
 ///
