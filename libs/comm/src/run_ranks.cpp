@@ -76,37 +76,45 @@ std::string message_of(const std::exception_ptr& error) {
   }
 }
 
-void run_rank(Communicator& comm, const std::function<void(Communicator&)>& body, int threads,
-              Failure& failure) {
-  RankScope scope(comm.rank(), comm.size());
+using Join = std::function<std::shared_ptr<Communicator>(int rank)>;
+
+void run_rank(int rank, int size, const Join& join, const std::function<void(Communicator&)>& body,
+              int threads, Failure& failure) {
+  RankScope scope(rank, size);
   set_threads(threads);
+  std::shared_ptr<Communicator> comm;
   auto fail = [&](bool echo) {
-    failure.record(std::current_exception(), comm.rank(), echo);
-    comm.abort(message_of(std::current_exception()));
+    failure.record(std::current_exception(), rank, echo);
+    if (comm) comm->abort(message_of(std::current_exception()));
   };
   try {
-    body(comm);
+    comm = join(rank);
+    body(*comm);
   } catch (const AbortedError&) {
     fail(true);
   } catch (...) {
     fail(false);
   }
-  leave_local_world(comm);
 }
 
 }  // namespace
 
 void run_ranks(int size, const std::function<void(Communicator& comm)>& body,
                const RunRanksOptions& options) {
-  auto world = make_local_world(size, options.timeout);
   const int hardware = static_cast<int>(std::thread::hardware_concurrency());
   const int threads =
       options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, hardware / size);
   const int threads_before = at::get_num_threads();
+  std::vector<std::shared_ptr<Communicator>> local;
+  if (!options.join) local = make_local_world(size, options.timeout);
+  const Join join = options.join ? options.join : [&](int rank) { return local[rank]; };
   Failure failure;
   std::vector<std::thread> pool;
-  for (auto& comm : world) {
-    pool.emplace_back([&, comm] { run_rank(*comm, body, threads, failure); });
+  for (int rank = 0; rank < size; ++rank) {
+    pool.emplace_back([&, rank] {
+      run_rank(rank, size, join, body, threads, failure);
+      if (!local.empty()) leave_local_world(*local[rank]);
+    });
   }
   for (auto& thread : pool) thread.join();
   set_threads(threads_before);

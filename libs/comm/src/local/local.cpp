@@ -7,7 +7,7 @@
 #include <mutex>
 #include <optional>
 
-#include "local/call.h"
+#include "local/execute.h"
 #include "veomni/comm/rank_scope.h"
 
 namespace veomni {
@@ -37,10 +37,12 @@ struct Group;
 /// One collective of a group: filled by its ranks as they arrive.
 struct Slot {
   explicit Slot(int64_t sequence, int size)
-      : sequence(sequence), arrived(size, false), calls(size) {}
+      : sequence(sequence), arrived(size, false), calls(size), signatures(size) {}
+  Offer offer(int r) const { return {&signatures[r], calls[r].in_splits, calls[r].out_splits}; }
   int64_t sequence;
   std::vector<bool> arrived;
   std::vector<Call> calls;
+  std::vector<Signature> signatures;
   int num_arrived = 0, num_finished = 0;
   int first = -1;                                ///< rank that arrived first
   std::map<int, std::shared_ptr<Group>> groups;  ///< of a split, by color
@@ -87,13 +89,11 @@ void Member::check_alive(const Slot* slot) const {
 /// Compares with the first to arrive: a difference is seen when the second rank calls, not when the
 /// last does.
 void Member::check_agreement(Slot& slot) {
-  const auto& mine = slot.calls[rank];
   for (int r = 0; r < size(); ++r) {
-    if (!slot.arrived[r] || r == rank || agree(slot.calls[r], r, mine, rank)) continue;
+    if (!slot.arrived[r] || r == rank || agree(slot.offer(r), r, slot.offer(rank), rank)) continue;
     const std::string message =
-        detail::concat("ranks disagree on call #", slot.sequence, " of '", group->name, "': rank ",
-                       group->members[r], " called ", describe(slot.calls[r]), ", rank ",
-                       group->members[rank], " called ", describe(mine));
+        disagreement(group->name, slot.sequence, slot.offer(r), group->members[r], slot.offer(rank),
+                     group->members[rank]);
     group->world->abort(message);
     throw_error(message);
   }
@@ -113,6 +113,7 @@ std::shared_ptr<Slot> Member::post(Call call) {
   auto& open = group->open[sequence];
   if (!open) open = std::make_shared<Slot>(sequence, size());
   auto slot = open;
+  slot->signatures[rank] = sign(call);
   slot->calls[rank] = std::move(call);
   slot->arrived[rank] = true;
   ++slot->num_arrived;

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 
 #include "veomni/comm/communicator.h"
 
@@ -15,6 +16,8 @@ struct RunRanksOptions {
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
   /// OpenMP threads of each rank; 0: the hardware's threads divided by the ranks, at least 1.
   int threads_per_rank = 0;
+  /// How a rank gets its communicator, called by its own thread; default: backend `local`.
+  std::function<std::shared_ptr<Communicator>(int rank)> join;
 };
 
 /// Calls body(comm) on `size` threads and returns when all have ended. Each has its RankScope and

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shm/board.h"
+
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <thread>
+
+#include "veomni/base/error.h"
+
+namespace veomni::shm {
+
+namespace {
+
+// Long enough for a peer's chunk of 64 KiB, too short to matter beside a futex.
+constexpr int kSpins = 3000;
+constexpr int kYields = 20;
+constexpr long kNapNanoseconds = 50'000'000;
+
+size_t bytes_for(int size) {
+  return sizeof(BoardLayout) + sizeof(BoardLayout::Seat) * static_cast<size_t>(size - 1);
+}
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+int open_pidfd(pid_t pid) {
+#ifdef SYS_pidfd_open
+  return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+#else
+  return -1;
+#endif
+}
+
+}  // namespace
+
+void yield_core() { ::sched_yield(); }
+
+Board::Board(const std::string& name, int rank, int size, process::Clock::time_point deadline)
+    : Job(rank, size), name_(name) {
+  std::vector<int> ranks(size);
+  for (int r = 0; r < size; ++r) ranks[r] = r;
+  segment_ = std::make_unique<Segment>(Segment::Options{
+      .name = name,
+      .bytes = bytes_for(size),
+      .place = rank,
+      .places = size,
+      .ranks = ranks,
+      .check = [&] {
+        VEOMNI_CHECK(process::Clock::now() < deadline, "the ranks did not all come in time");
+      }});
+  layout_ = reinterpret_cast<BoardLayout*>(segment_->data());
+  // A rank bound to a core of its own still shares the host's cores with the others.
+  const int cores =
+      std::max(available_cores(), static_cast<int>(std::thread::hardware_concurrency()));
+  spins_ = size <= cores ? kSpins : 0;
+  yields_ = kYields;
+  layout_->seats[rank].pid.store(::getpid(), std::memory_order_release);
+  open_peers();
+}
+
+/// pidfds hold on to a process, where a number may be given to another.
+void Board::open_peers() {
+  pidfds_.assign(size(), -1);
+  for (int r = 0; r < size(); ++r) {
+    if (r == rank()) continue;
+    // It attached a moment ago and writes its number next; it may have died in between.
+    const auto give_up = process::Clock::now() + std::chrono::seconds(5);
+    auto& pid = layout_->seats[r].pid;
+    while (pid.load(std::memory_order_acquire) == 0 && process::Clock::now() < give_up)
+      std::this_thread::yield();
+    if (pid != 0 && pid != ::getpid()) pidfds_[r] = open_pidfd(pid);
+  }
+}
+
+Board::~Board() {
+  layout_->seats[rank()].left.store(1, std::memory_order_release);
+  for (int r = 0; r < size(); ++r) ring(r);
+  for (int descriptor : pidfds_) {
+    if (descriptor >= 0) ::close(descriptor);
+  }
+}
+
+std::string Board::reason() const {
+  // Whoever writes it needs microseconds, unless it was killed meanwhile.
+  for (int i = 0; i < 100 && layout_->abort_state.load(std::memory_order_acquire) != 2; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  if (layout_->abort_state.load(std::memory_order_acquire) != 2)
+    return "aborted by a rank that died before it could say why";
+  return std::string(layout_->reason, ::strnlen(layout_->reason, BoardLayout::kReasonBytes));
+}
+
+void Board::abort(const std::string& reason) {
+  uint32_t none = 0;
+  if (!layout_->abort_state.compare_exchange_strong(none, 1)) return;
+  const size_t length = std::min(reason.size(), BoardLayout::kReasonBytes - 1);
+  std::memcpy(layout_->reason, reason.data(), length);
+  layout_->reason[length] = 0;
+  layout_->abort_state.store(2, std::memory_order_release);
+  for (int r = 0; r < size(); ++r) ring(r);
+}
+
+void Board::wake(int rank) {
+  auto& rung = layout_->seats[rank].rung;
+  rung.fetch_add(1, std::memory_order_seq_cst);
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&rung), FUTEX_WAKE, INT_MAX, nullptr, nullptr,
+            0);
+}
+
+void Board::sleep(uint32_t rung) {
+  const timespec nap{0, kNapNanoseconds};
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&layout_->seats[rank()].rung), FUTEX_WAIT, rung,
+            &nap, nullptr, 0);
+}
+
+bool Board::gone(int rank, process::PeerGone* how) const {
+  const auto& seat = layout_->seats[rank];
+  if (seat.left.load(std::memory_order_acquire)) {
+    *how = {rank, "has ended", false};
+    return true;
+  }
+  const pid_t pid = seat.pid.load(std::memory_order_acquire);
+  if (pid == ::getpid()) return false;  // ranks as threads
+  bool died;
+  if (pidfds_[rank] >= 0) {
+    pollfd exited{pidfds_[rank], POLLIN, 0};
+    died = ::poll(&exited, 1, 0) == 1;
+  } else {
+    died = pid == 0 || (::kill(pid, 0) != 0 && errno == ESRCH);
+  }
+  if (died) *how = {rank, detail::concat("(process ", pid, ") has died"), true};
+  return died;
+}
+
+}  // namespace veomni::shm

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What all ranks of a shm job see of each other: who is there, why the job ended, and a bell each.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "process/transport.h"
+#include "shm/segment.h"
+
+namespace veomni::shm {
+
+/// In shared memory, zero at first.
+struct BoardLayout {
+  static constexpr size_t kReasonBytes = 4000;
+  std::atomic<uint32_t> abort_state;  ///< 0 no, 1 the reason is being written, 2 aborted
+  char reason[kReasonBytes];
+  struct alignas(64) Seat {
+    std::atomic<int32_t> pid;
+    std::atomic<uint32_t> left;      ///< makes no more calls
+    std::atomic<uint32_t> rung;      ///< futex
+    std::atomic<uint32_t> sleeping;  ///< on `rung`
+  };
+  Seat seats[1];  ///< one a rank
+};
+
+class Board final : public process::Job {
+ public:
+  /// Waits until every rank has its seat.
+  Board(const std::string& name, int rank, int size, process::Clock::time_point deadline);
+  /// Tells the others that this rank makes no more calls.
+  ~Board() override;
+
+  bool aborted() const override { return layout_->abort_state.load(std::memory_order_relaxed); }
+  std::string reason() const override;
+  void abort(const std::string& reason) override;
+
+  const std::string& name() const { return name_; }
+
+  /// To be called after a change that `rank` may be waiting for.
+  void ring(int rank) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (layout_->seats[rank].sleeping.load(std::memory_order_relaxed)) wake(rank);
+  }
+
+  /// Waits until ready() is negative; it returns the world rank still waited for. Spins for some
+  /// microseconds, then sleeps until rung.
+  /// @throws what Patience::check does; PeerGone if that rank cannot make it ready any more
+  template <typename Ready> void wait(const process::Patience& patience, Ready ready);
+
+ private:
+  void wake(int rank);
+  void sleep(uint32_t rung);
+  /// Whether `rank` makes no more calls, and why.
+  bool gone(int rank, process::PeerGone* how) const;
+  void open_peers();
+
+  std::string name_;
+  std::unique_ptr<Segment> segment_;
+  BoardLayout* layout_;
+  std::vector<int> pidfds_;  ///< by rank; -1: kill(pid, 0) must do
+  int spins_, yields_;
+};
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+void yield_core();
+
+template <typename Ready> void Board::wait(const process::Patience& patience, Ready ready) {
+  for (int i = 0; i < spins_; ++i) {
+    if (ready() < 0) return;
+    relax();
+  }
+  for (int i = 0; i < yields_; ++i) {
+    if (ready() < 0) return;
+    yield_core();
+  }
+  auto& seat = layout_->seats[rank()];
+  while (true) {
+    // The bell first, then a look: what happens between the two changes `rung`.
+    seat.sleeping.store(1, std::memory_order_seq_cst);
+    const uint32_t rung = seat.rung.load(std::memory_order_seq_cst);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const int awaited = ready();
+    if (awaited >= 0 && !aborted()) sleep(rung);
+    seat.sleeping.store(0, std::memory_order_relaxed);
+    if (awaited < 0 || ready() < 0) return;
+    patience.check();
+    process::PeerGone how;
+    // It may have done its part just before it went.
+    if (gone(awaited, &how) && ready() == awaited) throw how;
+  }
+}
+
+}  // namespace veomni::shm

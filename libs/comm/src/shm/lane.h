@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Several blocks of bytes as one stream, cut into chunks.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace veomni {
+
+/// Each block begins at a multiple of 64 in the stream, so that a chunk of a multiple of 64 bytes
+/// cuts no element in two, and elements are aligned in it.
+class Lane {
+ public:
+  /// A part of block `index`: its bytes [offset, offset + bytes), `at` bytes into the chunk.
+  struct Part {
+    size_t index;
+    int64_t offset, bytes, at;
+  };
+
+  void add(int64_t bytes) {
+    begins_.push_back(end_);
+    lengths_.push_back(bytes);
+    end_ += (bytes + 63) / 64 * 64;
+  }
+
+  int64_t bytes() const { return end_; }
+  int64_t chunks(int64_t chunk_bytes) const { return (end_ + chunk_bytes - 1) / chunk_bytes; }
+
+  /// Calls visit(Part) for what chunk `chunk` holds, in order.
+  template <typename Visit> void parts(int64_t chunk, int64_t chunk_bytes, Visit visit) const {
+    const int64_t begin = chunk * chunk_bytes, end = std::min(begin + chunk_bytes, end_);
+    auto i = static_cast<size_t>(std::upper_bound(begins_.begin(), begins_.end(), begin) -
+                                 begins_.begin());
+    for (i -= i > 0; i < begins_.size() && begins_[i] < end; ++i) {
+      const int64_t from = std::max(begin, begins_[i]);
+      const int64_t to = std::min(end, begins_[i] + lengths_[i]);
+      if (from < to) visit(Part{i, from - begins_[i], to - from, from - begin});
+    }
+  }
+
+ private:
+  std::vector<int64_t> begins_, lengths_;
+  int64_t end_ = 0;
+};
+
+}  // namespace veomni

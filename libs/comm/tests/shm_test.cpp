@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "veomni/comm/shm.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
+#include "contract.h"
+#include "processes.h"
+#include "veomni/comm/device_mesh.h"
+#include "veomni/comm/rank_scope.h"
+#include "veomni/comm/run_ranks.h"
+
+namespace veomni {
+
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing_processes::expect_all_pass;
+using testing_processes::run_rank_processes;
+using testing_processes::this_rank_process;
+
+/// A name no other world of this test run has; equal in all processes of a job.
+std::string next_name() {
+  static std::atomic<int> worlds{0};
+  const auto process = this_rank_process();
+  // Ranks number their worlds test by test: a failure in one test does not put them out of step.
+  static std::string last_test;
+  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  std::string name = detail::concat(test->test_suite_name(), ".", test->name());
+  if (name != last_test) worlds = 0;
+  last_test = name;
+  for (char& c : name) c = c == '/' ? '-' : c;
+  return detail::concat(process ? process->job : detail::concat("veomni_test.", ::getpid()), ".",
+                        name, ".", worlds++);
+}
+
+/// The ranks are threads that share nothing but the segment.
+void run_threads(int size, std::chrono::milliseconds timeout,
+                 const std::function<void(Communicator&)>& body) {
+  const std::string name = next_name();
+  run_ranks(size, body, {.timeout = timeout, .join = [&](int rank) {
+                           return make_shm_world(
+                               {.name = name, .rank = rank, .size = size, .timeout = timeout});
+                         }});
+}
+
+/// This process is one rank.
+void run_one(int size, std::chrono::milliseconds timeout,
+             const std::function<void(Communicator&)>& body) {
+  const auto process = this_rank_process();
+  ASSERT_TRUE(process && process->size == size);
+  RankScope scope(process->rank, size);
+  auto comm = make_shm_world(
+      {.name = next_name(), .rank = process->rank, .size = size, .timeout = timeout});
+  try {
+    body(*comm);
+  } catch (const std::exception& e) {
+    comm->abort(e.what());
+    throw;
+  }
+}
+
+std::vector<std::string> leftovers(const std::string& name) {
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
+    if (entry.path().filename().string().rfind(name, 0) == 0) found.push_back(entry.path());
+  }
+  return found;
+}
+
+}  // namespace
+
+namespace contract {
+
+INSTANTIATE_TEST_SUITE_P(ShmThreads, CommunicatorContract,
+                         ::testing::Combine(::testing::Values(Backend{"shm", run_threads}),
+                                            ::testing::Range(1, 5)),
+                         param_name);
+
+/// Only in processes that were started as ranks.
+std::vector<Backend> process_backends() {
+  if (!this_rank_process()) return {};
+  return {Backend{"shm", run_one, true}};
+}
+INSTANTIATE_TEST_SUITE_P(ShmRank, CommunicatorContract,
+                         ::testing::Combine(::testing::ValuesIn(process_backends()),
+                                            ::testing::Range(1, 5)),
+                         param_name);
+
+}  // namespace contract
+
+namespace {
+
+TEST(ShmProcesses, KeepTheContract) {
+  for (int size = 1; size <= 4; ++size) {
+    SCOPED_TRACE(size);
+    expect_all_pass(
+        run_rank_processes(size, detail::concat("ShmRank/CommunicatorContract.*/shm", size), 100s));
+  }
+}
+
+// Tests named ShmRank are bodies for copies of this program; alone they have nothing to do.
+TEST(ShmRank, KillsItself) {
+  const auto process = this_rank_process();
+  if (!process) return;
+  RankScope scope(process->rank, process->size);
+  auto comm = make_shm_world(
+      {.name = process->job, .rank = process->rank, .size = process->size, .timeout = 60s});
+  auto half = comm->split(process->rank % 2, "half");
+  auto x = torch::ones({1 << 20});
+  comm->all_reduce(x, x, ReduceOp::kSum)->wait();
+  if (process->rank == 1) ::raise(SIGKILL);
+  try {
+    while (true) comm->all_reduce(x, x, ReduceOp::kSum)->wait();
+  } catch (const AbortedError& e) {
+    EXPECT_THAT(e.what(), AllOf(HasSubstr("rank 1 (process "), HasSubstr("has died")));
+  }
+  EXPECT_THROW(half->barrier(), AbortedError);
+}
+
+TEST(ShmProcesses, ADeadRankIsNamedByTheOthers) {
+  // Far below the time-out of 60 s.
+  auto outcomes = run_rank_processes(3, "ShmRank.KillsItself", 30s);
+  EXPECT_EQ(outcomes[1].signal, SIGKILL);
+  outcomes.erase(outcomes.begin() + 1);
+  expect_all_pass(outcomes);
+}
+
+TEST(Shm, SumsToTheBitsOfLocal) {
+  auto value = [](int rank, torch::ScalarType dtype) {
+    return torch::arange(60000, torch::kFloat).mul(0.37f + rank).sin().to(dtype);
+  };
+  for (auto dtype : {torch::kFloat, torch::kBFloat16}) {
+    torch::Tensor sums[2], blocks[2];
+    for (int kind : {0, 1}) {
+      auto body = [&](Communicator& comm) {
+        auto in = value(comm.rank(), dtype), sum = torch::empty_like(in);
+        auto block = torch::empty({in.numel() / comm.size()}, torch::kFloat);
+        comm.all_reduce(sum, in, ReduceOp::kSum)->wait();
+        comm.reduce_scatter(block, in, ReduceOp::kSum)->wait();
+        if (comm.rank() == 2) sums[kind] = sum, blocks[kind] = block;
+      };
+      kind == 0 ? run_ranks(3, body) : run_threads(3, 20s, body);
+    }
+    EXPECT_TRUE(torch::equal(sums[0], sums[1]));
+    EXPECT_TRUE(torch::equal(blocks[0], blocks[1]));
+  }
+}
+
+TEST(Shm, CallsProgressWhileARankDoesNotWait) {
+  std::atomic<bool> peer_is_through{false};
+  run_threads(2, 20s, [&](Communicator& comm) {
+    auto x = torch::ones({1 << 20});
+    auto work = comm.all_reduce(x, x, ReduceOp::kSum);
+    if (comm.rank() == 1) {
+      work->wait();
+      peer_is_through = true;
+      return;
+    }
+    const auto give_up = std::chrono::steady_clock::now() + 15s;
+    while (!peer_is_through && std::chrono::steady_clock::now() < give_up)
+      std::this_thread::sleep_for(1ms);
+    EXPECT_TRUE(peer_is_through);
+    work->wait();
+    EXPECT_EQ(x[5].item<float>(), 2);
+  });
+}
+
+TEST(Shm, LeavesNothingBehind) {
+  run_threads(3, 20s, [&](Communicator& comm) {
+    comm.split(comm.rank() % 2, "half")->barrier()->wait();
+    comm.barrier()->wait();
+    EXPECT_THAT(leftovers(detail::concat("veomni_test.", ::getpid(), ".Shm.LeavesNothing")),
+                ::testing::IsEmpty());
+  });
+}
+
+TEST(Shm, StartNamesWhoDidNotCome) {
+  const std::string name = next_name();
+  try {
+    make_shm_world({.name = name, .rank = 1, .size = 3, .start_timeout = 50ms});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("did not all come in time; ranks that had not come: 0, 2"));
+  }
+  EXPECT_THAT(leftovers(name), ::testing::IsEmpty());
+  EXPECT_THROW(make_shm_world({.name = name, .rank = 3, .size = 3}), ConfigError);
+  EXPECT_THROW(make_shm_world({.name = "a/b", .rank = 0, .size = 1}), ConfigError);
+}
+
+TEST(Shm, ARankTakenTwiceIsRefused) {
+  const std::string name = next_name();
+  std::atomic<int> refused{0};
+  auto join = [&] {
+    try {
+      make_shm_world({.name = name, .rank = 0, .size = 2, .start_timeout = 300ms});
+    } catch (const Error& e) {
+      refused += std::string(e.what()).find("rank 0 has already joined") != std::string::npos;
+    }
+  };
+  std::thread one(join), other(join);
+  one.join();
+  other.join();
+  EXPECT_EQ(refused, 1);
+}
+
+TEST(Shm, ARankThatEndsEarlyIsNamedAtOnce) {
+  try {
+    run_threads(3, 60s, [](Communicator& comm) {
+      if (comm.rank() == 2) return;
+      comm.barrier()->wait();
+    });
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("cannot complete: rank 2 has ended"));
+  }
+}
+
+TEST(Shm, DestroyingACommunicatorDoesNotWaitForItsCalls) {
+  run_threads(2, 60s, [](Communicator& comm) {
+    if (comm.rank() == 1) return;
+    auto x = torch::ones({3});
+    // Dropped: whether the peer ever joins is nobody's business.
+    comm.all_reduce(x, x, ReduceOp::kSum);
+  });
+}
+
+TEST(Shm, ManySmallCallsUnderMoreRanksThanCores) {
+  run_threads(6, 60s, [](Communicator& comm) {
+    auto x = torch::empty({1}, torch::kLong);
+    for (int64_t i = 0; i < 200; ++i) {
+      x.fill_(i + comm.rank());
+      comm.all_reduce(x, x, ReduceOp::kSum)->wait();
+      ASSERT_EQ(x.item<int64_t>(), 6 * i + 15);
+    }
+  });
+}
+
+TEST(Shm, CarriesADeviceMesh) {
+  run_threads(4, 60s, [](Communicator& world) {
+    DeviceMesh mesh(world.shared_from_this(), {.dp_replicate = 1, .dp_shard = 2, .sp = 2});
+    auto sum = [&](const std::string& axis) {
+      auto x = torch::full({1}, world.rank(), torch::kLong);
+      mesh.communicator(axis)->all_reduce(x, x, ReduceOp::kSum)->wait();
+      return x.item<int>();
+    };
+    EXPECT_EQ(sum("sp"), world.rank() / 2 * 4 + 1);
+    EXPECT_EQ(sum("dp_shard"), 2 + 2 * (world.rank() % 2));
+    EXPECT_EQ(sum("world"), 6);
+    EXPECT_EQ(sum("dp_replicate"), world.rank());
+  });
+}
+
+}  // namespace
+}  // namespace veomni
