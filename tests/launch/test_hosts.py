@@ -1,59 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts on one machine: network namespaces with host names of their own, joined by a cable that speaks TCP."""
-import shutil
-import subprocess
-
+"""Hybrid and full sharding over two hosts of two ranks each, by TCP."""
 import pytest
 import torch
 from jobs import VEOMNI, Job, check_done, run
-
-HOSTS = {"veomni-h0": "10.77.0.1", "veomni-h1": "10.77.0.2"}
-CABLE = ("veomni-v0", "veomni-v1")
-# How mpirun reaches the other host, instead of ssh: mpirun's words are "HOST COMMAND...".
-AGENT = """#!/bin/bash
-while [[ $1 == -* ]]; do shift; done
-host=$1; shift
-case $host in {cases} *) echo "no host $host" >&2; exit 1;; esac
-exec ip netns exec "$ns" unshare --uts bash -c 'hostname "$0"; exec bash -c "$1"' "$ns" "$*"
-"""
-
-
-def ip(*words, check=True):
-    subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
-
-
-def take_down():
-    for name in HOSTS:
-        ip("netns", "del", name, check=False)
-    ip("link", "del", CABLE[0], check=False)
+from two_hosts import TwoHosts
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory):
+def hosts():
     """Gives a function that runs the program on 2 x 2 ranks."""
-    take_down()
-    for name in HOSTS:
-        ip("netns", "add", name)
-    first, second = HOSTS
-    ip("link", "add", CABLE[0], "netns", first, "type", "veth", "peer", "name", CABLE[1], "netns", second)
-    for (name, address), end in zip(HOSTS.items(), CABLE):
-        ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
-        ip("-n", name, "link", "set", "lo", "up")
-        ip("-n", name, "link", "set", end, "up")
-    agent = tmp_path_factory.mktemp("agent") / "rsh.sh"
-    agent.write_text(AGENT.format(cases=" ".join(f"{address}) ns={name};;" for name, address in HOSTS.items())))
-    agent.chmod(0o755)
-    mpirun = [shutil.which("mpirun"), "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "4", "--host",
-              ",".join(f"{address}:2" for address in HOSTS.values()), "--mca", "plm_rsh_agent", agent, "--mca", "btl", "tcp,self",
-              "--mca", "btl_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_if_include", "10.77.0.0/24",
-              "-x", "OMP_NUM_THREADS", "-x", "VEOMNI_FAULT"]
-
-    def start(*words, **variables):
-        inside = ["ip", "netns", "exec", first, "unshare", "--uts", "bash", "-c", 'hostname "$0"; exec "$@"', first]
-        return run(*inside, *mpirun, VEOMNI, *words, VEOMNI_FAULT=variables.pop("VEOMNI_FAULT", ""), **variables)
-
-    yield start
-    take_down()
+    with TwoHosts() as two:
+        yield lambda *words, **variables: run(*two.mpirun(2, ["OMP_NUM_THREADS", *variables]), VEOMNI, *words, **variables)
 
 
 @pytest.fixture(scope="module")
