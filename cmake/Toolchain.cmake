@@ -14,6 +14,9 @@ if(VEOMNI_HAVE_MOLD)
   add_link_options(-fuse-ld=mold)
 endif()
 
+# Ranks compare it, so that one job never runs two builds.
+add_link_options(-Wl,--build-id)
+
 if(VEOMNI_SANITIZE)
   add_compile_options(-fsanitize=${VEOMNI_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=${VEOMNI_SANITIZE})

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the same dense model here and with plain PyTorch FSDP2 + transformers, interleaved, and prints one table.
 
-    .venv/bin/python bench/compare/compare.py [--rounds 5] [--steps 8]
+    .venv/bin/python bench/compare/compare.py [--rounds 5] [--steps 8] [--ranks 1]
 
 First the two must agree: from the same weights and tokens, the same loss. Then each round runs every variant once, in
-an order that turns round. The peer is taken compiled and not; the better one counts. Results go to
-out/bench/compare.md and out/bench/compare.json.
+an order that turns round. The peer is taken compiled and not; the better one counts. With --ranks N both run FSDP2 on N
+processes (here over shared memory, there over Gloo), each with its share of the cores and a batch of its own. Results go to
+out/bench/compare.md and out/bench/compare.json, with ranks to compare_N_ranks.md and .json.
 """
 import argparse
 import json
@@ -39,7 +40,7 @@ data:
   append_eos: false
   shuffle: false
   on_bad_record: fail
-mesh: {{dp_shard: 1}}
+mesh: {{dp_shard: {ranks}}}
 parallel: {{default: {{strategy: fsdp2, recompute: none, param_dtype: bfloat16}}}}
 optim: {{name: adamw, lr: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip: 1.0, schedule: constant}}
 train: {{steps: {steps}, micro_batch_tokens: {tokens}, accumulation: 1, seed: 1}}
@@ -82,17 +83,25 @@ def check_close(dtype, ours, theirs):
                  f"(relative {error:.1e}, allowed {LOSS_TOLERANCE[dtype]:.0e}); no speed is worth measuring")
 
 
+def launch(ranks):
+    return ["launch", "-n", str(ranks)] if ranks > 1 else []
+
+
+def torchrun(ranks):
+    return [sys.executable, *(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else [])]
+
+
 def run_variant(name, args, out, env):
     steps = WARMUP[name] + args.steps
     log = out / f"{name.replace(' ', '_')}.log"
     if name == OURS:
         recipe = out / "recipe.yaml"
-        recipe.write_text(RECIPE.format(out=out, tokens=ROWS * LENGTH, steps=steps))
+        recipe.write_text(RECIPE.format(out=out, tokens=ROWS * LENGTH, steps=steps, ranks=args.ranks))
         subprocess.run(["rm", "-rf", out / "veomni"], check=True)
-        command, metrics = [args.veomni, "train", recipe], out / "veomni" / "metrics.jsonl"
+        command, metrics = [args.veomni, *launch(args.ranks), "train", recipe], out / "veomni" / "metrics.jsonl"
     else:
         metrics = out / f"{name.replace(' ', '_')}.jsonl"
-        command = [sys.executable, HERE / "peer.py", "train", out, "--steps", str(steps), "--out", metrics,
+        command = [*torchrun(args.ranks), HERE / "peer.py", "train", out, "--steps", str(steps), "--out", metrics,
                    "--compile", "layer" if "compiled" in name else "no"]
     return watch.summary(watch.run(command, metrics, env, log, args.limit_s), WARMUP[name])
 
@@ -117,6 +126,7 @@ def main():
     parser = argparse.ArgumentParser(description="Compare training speed with PyTorch FSDP2 + transformers.")
     parser.add_argument("--veomni", type=pathlib.Path, default=ROOT / "build/release/bin/veomni")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ranks", type=int, default=1, help="processes of FSDP2, on both sides")
     parser.add_argument("--steps", type=int, default=8, help="measured steps a run")
     parser.add_argument("--limit-s", type=int, default=300, help="time limit of one run")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
@@ -125,7 +135,7 @@ def main():
         sys.exit(f"compare.py: {args.veomni} does not exist; run `make build`")
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    threads = str(len(os.sched_getaffinity(0)))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // args.ranks))
     env = dict(MALLOC, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", threads), TOKENIZERS_PARALLELISM="false",
                HF_HUB_OFFLINE="1")
 
@@ -145,20 +155,21 @@ def main():
     best = max((name for name in runs if name != OURS), key=rate.get)
     ratios = [ours["tokens_per_second"] / theirs["tokens_per_second"] for ours, theirs in zip(runs[OURS], runs[best])]
     context = {
-        "model": f"Qwen3, {reference['parameters'] / 1e6:.2f} M parameters, {ROWS} x {LENGTH} tokens a step, bf16, "
+        "model": f"Qwen3, {reference['parameters'] / 1e6:.2f} M parameters, {ROWS} x {LENGTH} tokens a step and rank, bf16, "
                  "fp32 master, AdamW, clip 1",
         "first loss": f"fp32 {losses['float32']:.6f} here, {reference['loss_fp32']:.6f} in PyTorch; "
                       f"bf16 {runs[OURS][0]['first_loss']:.5f} here, {runs['pytorch'][0]['first_loss']:.5f} in PyTorch",
         "command": f"`{' '.join(['bench/compare/compare.py', *sys.argv[1:]])}`",
         "commit": commit(), "machine": machine(),
-        "settings": f"{env['OMP_NUM_THREADS']} threads, malloc tuned on both sides, {args.rounds} rounds of "
+        "settings": f"{args.ranks} x {env['OMP_NUM_THREADS']} threads, malloc tuned on both sides, {args.rounds} rounds of "
                     f"{args.steps} measured steps, interleaved",
-        "peer": f"torch {reference['torch']}, transformers {reference['transformers']}, FSDP2 on one rank; "
+        "peer": f"torch {reference['torch']}, transformers {reference['transformers']}, FSDP2 (Gloo); "
                 "compiled = torch.compile of every layer",
     }
     table = tabulate(runs, ratios, best, context)
-    (out / "compare.md").write_text(table)
-    (out / "compare.json").write_text(json.dumps(
+    name = "compare" if args.ranks == 1 else f"compare_{args.ranks}_ranks"
+    (out / f"{name}.md").write_text(table)
+    (out / f"{name}.json").write_text(json.dumps(
         {"runs": runs, "best_peer": best, "ratios": ratios, "ratio": statistics.median(ratios), **context}, indent=1))
     print("\n" + table)
 

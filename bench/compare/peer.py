@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer of the comparison: plain PyTorch FSDP2 + transformers, one process, bf16 with an fp32 master.
+"""The peer of the comparison: plain PyTorch FSDP2 + transformers, bf16 with an fp32 master, on one process or, started by
+torchrun, on several over Gloo.
 
     peer.py prepare DIR      writes model/, tokenizer.json, tokens.txt, first.safetensors and reference.json there
     peer.py train DIR --compile no|layer --steps N --out FILE
@@ -81,7 +82,7 @@ def prepare(args):
 def shard(model, compile_layers):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-    mesh = init_device_mesh("cpu", (1,))
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for layer in model.model.layers:
         if compile_layers:
@@ -93,21 +94,25 @@ def shard(model, compile_layers):
 def train(args):
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29611")
-    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
     model = load(args.dir).train()
     shard(model, args.compile == "layer")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     data = batches(args.dir)
-    with open(args.out, "w") as out:
+    with open(args.out if rank == 0 else os.devnull, "w") as out:
         for step in range(1, args.steps + 1):
             begin = time.perf_counter()
-            ids = data[(step - 1) % BATCHES]
+            ids = data[((step - 1) * ranks + rank) % BATCHES]
             loss = model(input_ids=ids, labels=ids, use_cache=False).loss
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            row = {"step": step, "loss": loss.item(), "grad_norm": float(norm), "tokens": step * ids.numel(),
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            loss = loss.detach()
+            torch.distributed.all_reduce(loss)
+            row = {"step": step, "loss": loss.item() / ranks, "grad_norm": float(norm), "tokens": step * ids.numel() * ranks,
                    "step_ms": 1000 * (time.perf_counter() - begin), "peak_rss_mib": peak_rss_mib()}
             out.write(json.dumps(row) + "\n")
             out.flush()

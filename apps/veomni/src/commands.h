@@ -14,5 +14,7 @@ void add_models(CLI::App& app);
 void add_data(CLI::App& app);
 void add_data_features(CLI::App& data);  ///< below add_data's
 void add_docs(CLI::App& app);
+/// @param exit_code  receives what the ranks ended with
+void add_launch(CLI::App& app, int& exit_code);
 
 }  // namespace veomni::cli

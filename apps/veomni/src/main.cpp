@@ -24,13 +24,15 @@ int run(int argc, char** argv) {
   veomni::cli::add_models(app);
   veomni::cli::add_data(app);
   veomni::cli::add_docs(app);
+  int exit_code = 0;
+  veomni::cli::add_launch(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // Help and version are "errors" of code 0 to the parser.
     return app.exit(error) == 0 ? 0 : 2;
   }
-  return 0;
+  return exit_code;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "labelled.h"
 #include "veomni/comm/local.h"
 #include "veomni/comm/rank_scope.h"
 
@@ -36,25 +37,7 @@ class Failure {
   }
 
   void rethrow(int size) const {
-    if (!error_) return;
-    // Messages of VEOMNI_CHECK carry the rank already.
-    const std::string label = size == 1 ? "" : rank_label(rank_, size);
-    auto labelled = [&](const std::string& message) {
-      return message.rfind(label, 0) == 0 ? message : label + message;
-    };
-    try {
-      std::rethrow_exception(error_);
-    } catch (const AbortedError& e) {
-      throw AbortedError(labelled(e.what()));
-    } catch (const ConfigError& e) {
-      throw ConfigError(labelled(e.what()));
-    } catch (const c10::Error& e) {
-      throw Error(labelled(e.what_without_backtrace()));
-    } catch (const std::exception& e) {
-      throw Error(labelled(e.what()));
-    } catch (...) {
-      throw Error(labelled("failed with something that is not an exception"));
-    }
+    if (error_) rethrow_labelled(error_, rank_, size);
   }
 
  private:
@@ -63,18 +46,6 @@ class Failure {
   int rank_ = 0;
   bool echo_ = false;
 };
-
-std::string message_of(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const c10::Error& e) {
-    return e.what_without_backtrace();
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
-    return "unknown failure";
-  }
-}
 
 using Join = std::function<std::shared_ptr<Communicator>(int rank)>;
 

@@ -195,7 +195,10 @@ void forward_on_rank(const ForwardOptions& options, DeviceMesh& mesh) {
 
 void run_forward(const ForwardOptions& options) {
   apply_ops(options.ops);
-  run_world(options.mesh, options.comm, [&](DeviceMesh& mesh) { forward_on_rank(options, mesh); });
+  const std::string job = fmt::format("{}\n{}\n{}\n{}", options.model_dir, options.input_file,
+                                      options.dtype, options.grads);
+  run_world({options.mesh, options.comm, job, ""},
+            [&](DeviceMesh& mesh) { forward_on_rank(options, mesh); });
 }
 
 }  // namespace veomni::train

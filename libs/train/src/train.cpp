@@ -143,6 +143,10 @@ void check_data(const Recipe& recipe, const data::Tokenizer& tokenizer) {
   fmt::print("{} micro-batches of at most {} tokens\n", micro_batches, plan.micro_batch_tokens);
 }
 
+WorldOptions world_of(const Recipe& recipe) {
+  return {recipe.mesh, recipe.comm, resolved_recipe(recipe), recipe.output + "/flight"};
+}
+
 void set_determinism(const Recipe& recipe) {
   at::globalContext().setDeterministicAlgorithms(recipe.train.deterministic, /*warn_only=*/false);
 }
@@ -153,7 +157,7 @@ void run_train(const Recipe& recipe, const TrainFlags& flags) {
   apply_ops(recipe.ops);
   set_determinism(recipe);
   if (flags.print_plan) {
-    run_world(recipe.mesh, recipe.comm, [&](DeviceMesh& mesh) {
+    run_world(world_of(recipe), [&](DeviceMesh& mesh) {
       const auto ready = plan_model(recipe.model, recipe.parallel, mesh);
       if (mesh.communicator("world")->rank() == 0) {
         fmt::print("{}", ready.parallel.plan.describe());
@@ -164,7 +168,7 @@ void run_train(const Recipe& recipe, const TrainFlags& flags) {
   const auto tokenizer = open_tokenizer(recipe);
   if (flags.check_data) return check_data(recipe, tokenizer);
   const auto resume = find_resume(recipe);
-  run_world(recipe.mesh, recipe.comm,
+  run_world(world_of(recipe),
             [&](DeviceMesh& mesh) { train_on_rank(recipe, tokenizer, resume, mesh); });
 }
 
@@ -189,7 +193,7 @@ void run_eval(const Recipe& recipe, const std::string& directory, const std::str
   set_determinism(recipe);
   VEOMNI_CHECK_CONFIG(fs::is_directory(directory), "--checkpoint: no such directory: ", directory);
   const auto tokenizer = open_tokenizer(recipe);
-  run_world(recipe.mesh, recipe.comm, [&](DeviceMesh& mesh) {
+  run_world(world_of(recipe), [&](DeviceMesh& mesh) {
     auto ready = load_for_eval(recipe, directory, mesh);
     const std::string beside = out.empty() ? "" : fs::absolute(out).parent_path().string();
     Evaluator evaluator(recipe, tokenizer, data_parallel(mesh), *ready.model, beside);

@@ -1,32 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/train/world.h"
 
-#include <cstdlib>
+#include <algorithm>
 #include <string>
 
+#include "agreement.h"
 #include "veomni/base/error.h"
+#include "veomni/comm/launch.h"
 #include "veomni/comm/local.h"
-#include "veomni/comm/rank_scope.h"
+#include "veomni/comm/run_launched.h"
 #include "veomni/comm/run_ranks.h"
 
 namespace veomni::train {
 
 namespace {
-
-// Variables by which launchers say how many processes there are.
-constexpr const char* kWorldSizeVariables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE",
-                                               "SLURM_STEP_NUM_TASKS", "WORLD_SIZE"};
-
-void refuse_launchers() {
-  for (const char* name : kWorldSizeVariables) {
-    const char* value = std::getenv(name);
-    if (!value || std::string(value) == "1" || std::string(value).empty()) continue;
-    throw_config_error(
-        std::string("started as one of ") + value + " processes (" + name +
-        "), but this build has no backend that talks between processes (built: local). "
-        "Run one process with --comm.backend=local");
-  }
-}
 
 MeshShape shape_of(const MeshOptions& mesh) {
   VEOMNI_CHECK_CONFIG(mesh.sp == 1, "mesh.sp=", mesh.sp,
@@ -39,31 +26,47 @@ MeshShape shape_of(const MeshOptions& mesh) {
   return shape;
 }
 
-}  // namespace
-
-void run_world(const MeshOptions& options, const CommOptions& comm,
+// Ranks of one process: threads, or this thread alone.
+void run_alone(const WorldOptions& options, const MeshShape& shape,
                const std::function<void(DeviceMesh&)>& body) {
-  const MeshShape shape = shape_of(options);
   const int world = shape.dp_replicate * std::max(1, shape.dp_shard);
-  refuse_launchers();
-  VEOMNI_CHECK_CONFIG(
-      comm.backend == "local" || world == 1, "the recipe's mesh asks for ", world,
-      " ranks, this is one process. Set comm.backend: local to run them as threads of it");
+  const bool local = options.comm.backend == "local";
+  VEOMNI_CHECK_CONFIG(local || world == 1, "the recipe's mesh asks for ", world,
+                      " ranks, this is one process: start `veomni launch -n ", world,
+                      " ...`, or set comm.backend: local to run them as threads of it");
+  VEOMNI_CHECK_CONFIG(local || options.comm.backend == "auto", "comm.backend: ",
+                      options.comm.backend,
+                      " needs ranks as processes: start with `veomni launch -n N ...` or mpirun");
   const auto run = [&](std::shared_ptr<Communicator> communicator) {
     DeviceMesh mesh(std::move(communicator), shape);
     body(mesh);
   };
-  if (world == 1) {
-    run(make_single_communicator());
-    return;
-  }
-  const auto timeout = std::chrono::milliseconds(static_cast<int64_t>(comm.timeout_s * 1000));
+  if (world == 1) return run(make_single_communicator());
   run_ranks(world,
             [&](Communicator& communicator) {
               // The caller owns it for longer than this function runs.
               run(std::shared_ptr<Communicator>(std::shared_ptr<void>(), &communicator));
             },
-            {.timeout = timeout});
+            {.timeout = options.comm.timeout()});
+}
+
+}  // namespace
+
+void run_world(const WorldOptions& options, const std::function<void(DeviceMesh&)>& body) {
+  const MeshShape shape = shape_of(options.mesh);
+  const Launch launch = detect_launch(process_environment);
+  if (launch.kind == Launch::Kind::kAlone || launch.size == 1)
+    return run_alone(options, shape, body);
+  resolve_mesh(shape, launch.size);  // refuses what does not fit before the ranks meet
+  run_launched(launch,
+               {.backend = options.comm.backend,
+                .timeout = options.comm.timeout(),
+                .flight_directory = options.flight_directory},
+               [&](std::shared_ptr<Communicator> world) {
+                 check_agreement(*world, options.job);
+                 DeviceMesh mesh(std::move(world), shape);
+                 body(mesh);
+               });
 }
 
 }  // namespace veomni::train

@@ -2,6 +2,7 @@
 /// A recipe: everything a job is, in one YAML file. Field by field in docs/recipe.md.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <optional>
 #include <string>
@@ -33,10 +34,16 @@ template <typename Visitor> void visit_fields(Visitor& v, MeshOptions& o) {
 struct CommOptions {
   std::string backend = "auto";
   double timeout_s = 600;
+
+  std::chrono::milliseconds timeout() const {
+    return std::chrono::milliseconds(static_cast<int64_t>(timeout_s * 1000));
+  }
 };
 template <typename Visitor> void visit_fields(Visitor& v, CommOptions& o) {
-  v("backend", o.backend, "how ranks talk; local: the ranks are threads of this process",
-    one_of({"auto", "local"}));
+  v("backend", o.backend,
+    "how ranks talk; auto: as their launcher calls for; local: they are threads of this process; shm: shared memory of "
+    "one host; mpi: MPI, and shared memory inside each host",
+    one_of({"auto", "local", "shm", "mpi"}));
   v("timeout_s", o.timeout_s,
     "seconds after which a collective that has not completed ends the job", more_than(0));
 }

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranks as processes: the same numbers as threads and as one rank, and how a job ends when a rank fails."""
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from compare import gradient_errors, relative_error
+from jobs import CONFIG, VEOMNI, Job, check_done, environment, launcher, left_running, run
+from reference import make_batch, make_qwen3, run_reference
+from safetensors.torch import load_file, save_file
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    return Job(tmp_path_factory.mktemp("launch"))
+
+
+@pytest.mark.parametrize("how", ["veomni", "mpirun"])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_train_what_threads_train(job, how, ranks):
+    local, name = f"local{ranks}", f"{how}{ranks}"
+    check_done(run(VEOMNI, "train", job.write(local), "--comm.backend=local", f"--mesh.dp_shard={ranks}"))
+    check_done(run(*launcher(how, ranks), "train", job.write(name)))
+    assert job.losses(name) == job.losses(local)
+    ours, theirs = job.weights(name), job.weights(local)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not (job.folder / name / "flight").exists()
+
+
+@pytest.mark.parametrize("how", ["veomni", "mpirun"])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_forward_on_processes_equals_transformers(tmp_path, how, ranks):
+    model = make_qwen3(9, **CONFIG)
+    model.save_pretrained(tmp_path)
+    batch = make_batch(4, CONFIG["vocab_size"], [9, 1, 14, 5, 7])
+    save_file(batch, tmp_path / "in.safetensors")
+    check_done(run(*launcher(how, ranks), "forward", tmp_path, tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--grads"))
+    out = load_file(tmp_path / "out.safetensors")
+    want = run_reference(model, batch, "sdpa")
+    assert relative_error(out["loss"], want["loss"]) <= 1e-5
+    grads = {name[len("grad."):]: tensor for name, tensor in out.items() if name.startswith("grad.")}
+    assert grads.keys() == want["gradients"].keys()
+    assert max(gradient_errors(grads, want["gradients"]).values()) <= 1e-5
+
+
+def test_torchruns_variables_on_one_host(job):
+    recipe = job.write("torchrun")
+    ranks = [subprocess.Popen([VEOMNI, "train", str(recipe)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=environment(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2",
+                                              MASTER_ADDR="127.0.0.1", MASTER_PORT="29511", TORCHELASTIC_RUN_ID=str(os.getpid())))
+             for rank in range(2)]
+    for rank in ranks:
+        out, err = rank.communicate(timeout=120)
+        assert rank.returncode == 0, err
+    assert len(job.losses("torchrun")) == job.recipe["train"]["steps"]
+
+
+# The user's mistakes: one line, exit code 2, nothing written.
+
+def check_refused(done, *words):
+    lines = [line for line in done.stderr.splitlines() if line.startswith("veomni")]
+    assert done.returncode == 2, f"{done.returncode}\n{done.stderr}"
+    assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
+
+
+def test_a_mesh_that_does_not_fit(job):
+    done = run(*launcher("veomni", 2), "train", job.write("mesh"), "--mesh.dp_shard=3")
+    check_refused(done, "3", "2")
+    assert not (job.folder / "mesh").exists()
+
+
+def test_a_pattern_that_matches_nothing(job):
+    done = run(*launcher("veomni", 2), "train", job.write("pattern", parallel={"modules": {"nowhere.*": {"strategy": "replicate"}}}))
+    check_refused(done, "nowhere")
+
+
+def test_half_of_torchruns_variables(job):
+    done = subprocess.run([VEOMNI, "train", str(job.write("half"))], capture_output=True, text=True, env=environment(WORLD_SIZE="2"))
+    check_refused(done, "WORLD_SIZE", "RANK")
+    quiet = subprocess.run([VEOMNI, "train", str(job.write("half"))], capture_output=True, text=True, env=environment(RANK="1"))
+    assert quiet.returncode == 2 and quiet.stderr == ""
+
+
+def test_ranks_with_different_recipes(job):
+    name, variables = "differ", dict(VEOMNI_WORLD_SIZE="2", VEOMNI_JOB=f"differ-{os.getpid()}")
+    ranks = [subprocess.Popen([VEOMNI, "train", str(job.write(name)), f"--train.seed={rank}"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, env=environment(VEOMNI_RANK=str(rank), **variables))
+             for rank in range(2)]
+    said = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert "rank 1 runs another job than rank 0" in said[0] and said[1] == ""
+
+
+def test_launch_refuses_what_does_not_run_on_ranks():
+    for words in (["launch", "-n", "2"], ["launch", "-n", "2", "generate", "x"], ["launch", "-n", "0", "train", "x"], ["launch", "train", "x"]):
+        done = run(VEOMNI, *words)
+        assert done.returncode == 2, done.stderr
+
+
+# Faults. A job that fails ends on every rank, soon, with a code that says so.
+
+def check_failed(done, began, output, within=30):
+    assert done.returncode != 0
+    assert time.monotonic() - began < within
+    deadline = time.monotonic() + 5
+    while left_running(output) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left_running(output)
+    assert not [name for name in os.listdir("/dev/shm") if "veomni" in name]
+
+
+def flight(job, name, rank):
+    return (job.folder / name / "flight" / f"rank_{rank}.txt").read_text()
+
+
+@pytest.mark.parametrize("how", ["veomni", "mpirun"])
+@pytest.mark.parametrize("when", ["before", "inside", "forward", "backward"])
+def test_a_rank_that_is_killed(job, how, when):
+    name = f"kill-{how}-{when}"
+    began = time.monotonic()
+    done = run(*launcher(how, 3), "train", job.write(name), VEOMNI_FAULT=f"rank=1,seq=40,kind=kill,at={when}")
+    check_failed(done, began, job.folder / name)
+    if how == "veomni":
+        assert "rank 1 (process" in done.stderr and "signal 9" in done.stderr, done.stderr
+        assert done.returncode == 128 + signal.SIGKILL
+    for rank in (0, 2):
+        assert "rank 1" in done.stderr
+        assert len(flight(job, name, rank).splitlines()) > 10
+    assert not (job.folder / name / "flight" / "rank_1.txt").exists()
+
+
+@pytest.mark.parametrize("kind", ["hang", "skip"])
+def test_a_rank_that_does_not_come(job, kind):
+    name = f"{kind}"
+    began = time.monotonic()
+    done = run(*launcher("veomni", 2), "train", job.write(name), "--comm.timeout_s=3", VEOMNI_FAULT=f"rank=1,seq=40,kind={kind}")
+    check_failed(done, began, job.folder / name)
+    if kind == "hang":
+        assert "rank 1" in done.stderr and "layers" in done.stderr, done.stderr
+
+
+def test_a_killed_launcher_leaves_nothing(job):
+    recipe = job.write("orphans", train={**job.recipe["train"], "steps": 100000})
+    began = time.monotonic()
+    process = subprocess.Popen([str(word) for word in launcher("veomni", 2)] + ["train", str(recipe)], env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (job.folder / "orphans" / "metrics.jsonl").exists():
+        assert time.monotonic() - began < 60
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while left_running(job.folder / "orphans") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left_running(job.folder / "orphans")
+
+
+def test_restarts_go_on_from_the_newest_checkpoint(job):
+    name = "restarts"
+    sections = dict(checkpoint={"every": 2, "keep": 2})
+    whole, broken = job.write("whole", **sections), job.write(name, **sections)
+    check_done(run(*launcher("veomni", 2), "train", whole))
+    done = run(VEOMNI, "launch", "-n", "2", "--max-restarts", "1", "train", broken,
+               VEOMNI_FAULT="rank=1,seq=90,kind=kill,once=" + str(job.folder / "once"))
+    check_done(done)
+    assert "restart 1 of 1" in done.stderr and "resumed from" in done.stderr
+    assert job.losses(name) == job.losses("whole")
