@@ -31,7 +31,6 @@ void add_launch(CLI::App& app, int& exit_code) {
   auto* command =
       app.add_subcommand("launch", "Runs a command as several ranks (processes) on this host");
   command->prefix_command();
-  command->usage("Usage: veomni launch -n N [--max-restarts K] COMMAND ARGUMENTS...");
   command->add_option("-n", options->ranks, "how many ranks")
       ->required()
       ->check(CLI::Range(1, 4096));

@@ -8,6 +8,8 @@
 
 #include "commands.h"
 #include "veomni/base/error.h"
+#include "veomni/comm/communicator.h"
+#include "veomni/comm/launch.h"
 
 namespace {
 
@@ -35,14 +37,23 @@ int run(int argc, char** argv) {
   return exit_code;
 }
 
+// Of several ranks the first says what all have met: a wrong recipe, or the end of the job by another's failure.
+void say_once(const std::exception& error) {
+  if (veomni::claimed_rank(veomni::process_environment) == 0)
+    std::fprintf(stderr, "veomni: %s\n", error.what());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const veomni::ConfigError& error) {
-    std::fprintf(stderr, "veomni: %s\n", error.what());
+    say_once(error);
     return 2;
+  } catch (const veomni::AbortedError& error) {
+    say_once(error);
+    return 1;
   } catch (const c10::Error& error) {
     std::fprintf(stderr, "veomni: %s\n", error.what_without_backtrace());
     return 1;

@@ -84,6 +84,8 @@ class Ranks {
   ~Ranks() { signal_all(SIGKILL); }
 
   bool empty() const { return running_.empty(); }
+  /// Whether rank 0 ended with its user's mistake, and so has named it.
+  bool first_spoke() const { return first_spoke_; }
 
   void signal_all(int signal) const {
     for (const auto& [pid, rank] : running_) kill(pid, signal);
@@ -101,6 +103,7 @@ class Ranks {
       const auto found = running_.find(pid);
       if (found == running_.end()) continue;
       const bool failed = exit_code(status) != 0;
+      if (found->second == 0) first_spoke_ = exit_code(status) == kUsersMistake;
       if (failed && (!failure || (WIFSIGNALED(status) && !WIFSIGNALED(failure->status))))
         failure = Failure{found->second, status, pid};
       running_.erase(found);
@@ -133,6 +136,7 @@ class Ranks {
   }
 
   std::map<pid_t, int> running_;
+  bool first_spoke_ = false;
 };
 
 // A name that no other job on this host has, also not one that died with the same process number.
@@ -150,6 +154,7 @@ Outcome run_once(const SupervisorOptions& options, int attempt, const SignalSet&
   Ranks ranks(options, job_name(attempt), signals);
   Outcome outcome;
   std::optional<Clock::time_point> deadline;
+  std::string first_failure;
   int next_signal = SIGTERM;
   const auto end_by = [&](Clock::duration time) {
     if (!deadline) deadline = Clock::now() + time;
@@ -157,12 +162,15 @@ Outcome run_once(const SupervisorOptions& options, int attempt, const SignalSet&
   while (true) {
     if (const auto failure = ranks.reap(); failure && outcome.code == 0) {
       outcome.code = exit_code(failure->status);
-      if (outcome.code != kUsersMistake || failure->rank != 0)
-        log::error("veomni launch: rank {} (process {}) {}", failure->rank, failure->pid,
-                   how_it_ended(failure->status));
+      first_failure = fmt::format("veomni launch: rank {} (process {}) {}", failure->rank,
+                                  failure->pid, how_it_ended(failure->status));
+      if (outcome.code != kUsersMistake) log::error("{}", first_failure);
       end_by(kToNotice);
     }
-    if (ranks.empty()) return outcome;
+    if (ranks.empty()) {
+      if (outcome.code == kUsersMistake && !ranks.first_spoke()) log::error("{}", first_failure);
+      return outcome;
+    }
     const auto signal = signals.wait(deadline);
     if (signal && *signal != SIGCHLD) {
       outcome = {outcome.code == 0 ? 128 + *signal : outcome.code, true};
