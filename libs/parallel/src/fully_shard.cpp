@@ -29,9 +29,9 @@ class Use final : public Bracket {
 
   void acquire() {
     if (held_) return;
-    shards_->state().order.enter();
     held_ = true;
     try {
+      shards_->state().order.enter();
       shards_->gather();
     } catch (...) {
       held_ = false;

@@ -11,6 +11,8 @@ namespace veomni::parallel {
 
 void GatherOrder::enter() {
   if (uses_++ > 0) return;
+  // Left by a pass that ended early; its parameters may have been updated since.
+  discard_ahead();
   mode_ = torch::GradMode::is_enabled() ? 1 : 0;
   following_ = true;
   seen_.clear();
@@ -23,11 +25,16 @@ void GatherOrder::leave() noexcept {
   if (!seen_.empty()) learnt_[mode_].swap(seen_);
 }
 
-void GatherOrder::gather(UnitShards& unit) {
-  if (ahead_ && ahead_ != &unit) {
-    auto* missed = std::exchange(ahead_, nullptr);
+void GatherOrder::discard_ahead() {
+  if (auto* missed = std::exchange(ahead_, nullptr)) {
     missed->finish_gather();
     missed->free_values();
+  }
+}
+
+void GatherOrder::gather(UnitShards& unit) {
+  if (ahead_ && ahead_ != &unit) {
+    discard_ahead();
     following_ = false;
   }
   if (!std::exchange(ahead_, nullptr)) unit.start_gather();

@@ -23,6 +23,7 @@ class GatherOrder {
   void gather(UnitShards& unit);
 
  private:
+  void discard_ahead();
   void start_next(const UnitShards& unit);
 
   std::array<std::vector<UnitShards*>, 2> learnt_;  // by grad mode

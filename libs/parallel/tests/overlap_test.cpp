@@ -109,6 +109,32 @@ TEST(Prefetch, EvaluationBetweenStepsLearnsItsOwnOrder) {
   });
 }
 
+TEST(Prefetch, WhatWasStartedForAPassThatEndedIsNotUsedInTheNext) {
+  run_ranks(2, [](Communicator& world) {
+    Chain chain(kChainWidth, 3, {.device = torch::kMeta, .dtype = torch::kDouble});
+    // The root's gather is none, so that a pass begins with a link's.
+    ParallelOptions options = {.defaults = {.strategy = "replicate"}};
+    options.modules["links.*"].strategy = "fsdp2";
+    const DeviceMesh mesh(world.shared_from_this(), {});
+    const auto parallel = parallelize(chain, mesh, options);
+    nn::materialize(chain, torch::kCPU, nn::Masters::kTrainable);
+    nn::initialize(chain, 3);
+    torch::NoGradGuard no_grad;
+    const auto loss = [&](const std::vector<int>& order) {
+      return chain.loss(torch::ones({1, kChainWidth}, torch::kDouble), order).item<double>();
+    };
+    loss({0, 1, 0});
+    const double before = loss({0, 1, 0});
+    loss({0, 1});
+    EXPECT_GT(stats_of(*parallel.state).gathered_bytes, 0) << "link 0 was started again";
+    for (auto& [path, parameter] : chain.named_parameters()) parameter.local().mul_(2);
+    const double after = loss({0, 1, 0});
+    EXPECT_NE(after, before);
+    EXPECT_EQ(loss({0, 1, 0}), after);
+    EXPECT_EQ(stats_of(*parallel.state).gathered_bytes, 0);
+  });
+}
+
 TEST(Flat, OneBufferAUnit) {
   run_ranks(2, [](Communicator& world) {
     Recorded rows(world), flat(world, {.layout = Layout::kFlat});

@@ -132,19 +132,69 @@ TEST(Mixed, ModulesEachTheirOwnWay) {
   }
 }
 
-TEST(Mixed, DtypesInOneFlatBufferEach) {
-  for (const char* strategy : {"fsdp1", "hsdp", "ddp"}) {
-    run_ranks(4, [&](Communicator& world) {
-      Case c{.ranks = 4, .dtype = torch::kBFloat16, .strategy = strategy, .dp_replicate = 2};
-      c.more.modules["layers.1"].param_dtype = "float32";
-      c.more.modules["layers.2"].reduce_dtype = "bfloat16";
-      ToyModel model({.device = torch::kMeta, .dtype = c.dtype});
-      DeviceMesh mesh(world.shared_from_this(), {.dp_replicate = 2});
-      parallelize(model, mesh, options_of(c));
-      for (auto& [path, parameter] : model.named_parameters())
-        EXPECT_EQ(parameter.dtype(),
-                  path.starts_with("layers.1.") ? torch::kFloat : torch::kBFloat16);
+/// Parameters of two dtypes, one of them frozen, in one unit.
+class TwoDtypes : public nn::Unit {
+ public:
+  explicit TwoDtypes(torch::Device device)
+      : wide_(parameter("wide", param({5, 3}, {device, torch::kDouble}))),
+        narrow_(parameter("narrow", param({3, 3}, {device, torch::kFloat}))),
+        fixed_(parameter("fixed", param({7}, {device, torch::kFloat}))),
+        last_(parameter("last", param({2, 3}, {device, torch::kDouble}))) {
+    fixed_.set_trainable(false);
+    nn::assign_names(*this);
+  }
+  torch::Tensor loss(torch::Tensor x) {
+    return run(x, [this](const torch::Tensor& x) {
+      const auto y = x.mm(wide_.value()).mm(narrow_.value().to(torch::kDouble)).sin();
+      return y.sum() * fixed_.value().sum().to(torch::kDouble) + y.mm(last_.value().t()).sum();
     });
+  }
+
+ private:
+  nn::Parameter wide_, narrow_, fixed_, last_;
+};
+
+TEST(Mixed, DtypesInOneUnit) {
+  const auto rows = [](int rank) {
+    return torch::arange(10, torch::kDouble).view({2, 5}).add(rank).cos();
+  };
+  TwoDtypes whole(torch::kCPU);
+  nn::materialize(whole, torch::kCPU, nn::Masters::kTrainable);
+  nn::initialize(whole, 3);
+  for (int rank = 0; rank < 4; ++rank) whole.loss(rows(rank)).backward();
+  for (const char* strategy : {"fsdp2", "fsdp1", "hsdp", "ddp", "replicate"}) {
+    run_ranks(4, [&](Communicator& world) {
+      TwoDtypes unit(torch::kMeta);
+      const DeviceMesh mesh(world.shared_from_this(), {.dp_replicate = 2});
+      const auto parallel = parallelize(unit, mesh, {.defaults = {.strategy = strategy}});
+      nn::materialize(unit, torch::kCPU, nn::Masters::kTrainable);
+      nn::initialize(unit, 3);
+      unit.loss(rows(world.rank())).backward();
+      const auto got = unit.named_parameters();
+      const auto want = whole.named_parameters();
+      for (size_t i = 0; i < got.size(); ++i) {
+        if (!got[i].second.trainable()) continue;
+        const bool is_double = got[i].second.dtype() == torch::kDouble;
+        EXPECT_TRUE(torch::allclose(full_gradient(got[i].second, *parallel.group),
+                                    want[i].second.grad(), is_double ? 1e-10 : 1e-5))
+            << strategy << " " << got[i].first;
+      }
+    });
+  }
+}
+
+TEST(Mixed, GradientsTravelNarrowAndAreSummedWide) {
+  for (const char* strategy : {"fsdp2", "fsdp1", "hsdp", "ddp", "replicate"}) {
+    Case c{.ranks = 4, .dtype = torch::kBFloat16, .strategy = strategy, .dp_replicate = 2};
+    const auto wide = parallel_gradients(c);
+    c.more.defaults.reduce_dtype = "bfloat16";
+    const auto narrow = parallel_gradients(c);
+    for (const auto& [name, gradient] : narrow)
+      EXPECT_EQ(gradient.scalar_type(), torch::kFloat) << name;
+    expect_equal(narrow, wide, 1e-2, c);  // one rounding to 8 bits a rank: 2^-8
+    bool differ = false;
+    for (const auto& [name, gradient] : narrow) differ |= !torch::equal(gradient, wide.at(name));
+    EXPECT_TRUE(differ) << strategy;
   }
 }
 

@@ -129,7 +129,7 @@ std::vector<Case> all_cases() {
   for (const auto& [strategy, replicas] : strategies) {
     for (int ranks : {2, 3, 4}) {
       for (bool tied : {false, true}) {
-        const int dp_replicate = ranks % replicas == 0 ? replicas : 1;
+        const int dp_replicate = ranks % replicas == 0 ? replicas : ranks;
         cases.push_back(
             {ranks, false, true, 3, tied, true, torch::kDouble, strategy, dp_replicate});
         cases.push_back({ranks, true, true, 1, tied, false, torch::kFloat, strategy, dp_replicate});
