@@ -7,6 +7,7 @@
 #include "labelled.h"
 #include "veomni/base/error.h"
 #include "veomni/base/log.h"
+#include "veomni/comm/flight.h"
 #include "veomni/comm/rank_scope.h"
 #include "veomni/comm/shm.h"
 
@@ -29,6 +30,16 @@ std::shared_ptr<Communicator> meet(const Launch& launch, const LaunchedOptions& 
   return make_shm_world({launch.job, launch.rank, launch.size, options.timeout});
 }
 
+void write_flight_file(const LaunchedOptions& options, int rank) {
+  if (options.flight_directory.empty()) return;
+  // The failure that is being reported matters more than one in reporting it.
+  std::error_code error;
+  std::filesystem::create_directories(options.flight_directory, error);
+  const std::string file = options.flight_directory + "/rank_" + std::to_string(rank) + ".txt";
+  if (error || !write_flight(file.c_str(), rank))
+    log::warn("the last collectives could not be written to {}", file);
+}
+
 }  // namespace
 
 void run_launched(const Launch& launch, const LaunchedOptions& options,
@@ -42,6 +53,7 @@ void run_launched(const Launch& launch, const LaunchedOptions& options,
   } catch (...) {
     const auto error = std::current_exception();
     if (world) world->abort(message_of(error));
+    write_flight_file(options, launch.rank);
     rethrow_labelled(error, launch.rank, launch.size);
   }
 }

@@ -10,6 +10,7 @@
 
 #include "contract.h"
 #include "processes.h"
+#include "shm_ranks.h"
 #include "veomni/comm/device_mesh.h"
 #include "veomni/comm/rank_scope.h"
 #include "veomni/comm/run_ranks.h"
@@ -24,47 +25,8 @@ using ::testing::HasSubstr;
 using testing_processes::expect_all_pass;
 using testing_processes::run_rank_processes;
 using testing_processes::this_rank_process;
-
-/// A name no other world of this test run has; equal in all processes of a job.
-std::string next_name() {
-  static std::atomic<int> worlds{0};
-  const auto process = this_rank_process();
-  // Ranks number their worlds test by test: a failure in one test does not put them out of step.
-  static std::string last_test;
-  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-  std::string name = detail::concat(test->test_suite_name(), ".", test->name());
-  if (name != last_test) worlds = 0;
-  last_test = name;
-  for (char& c : name) c = c == '/' ? '-' : c;
-  return detail::concat(process ? process->job : detail::concat("veomni_test.", ::getpid()), ".",
-                        name, ".", worlds++);
-}
-
-/// The ranks are threads that share nothing but the segment.
-void run_threads(int size, std::chrono::milliseconds timeout,
-                 const std::function<void(Communicator&)>& body) {
-  const std::string name = next_name();
-  run_ranks(size, body, {.timeout = timeout, .join = [&](int rank) {
-                           return make_shm_world(
-                               {.name = name, .rank = rank, .size = size, .timeout = timeout});
-                         }});
-}
-
-/// This process is one rank.
-void run_one(int size, std::chrono::milliseconds timeout,
-             const std::function<void(Communicator&)>& body) {
-  const auto process = this_rank_process();
-  ASSERT_TRUE(process && process->size == size);
-  RankScope scope(process->rank, size);
-  auto comm = make_shm_world(
-      {.name = next_name(), .rank = process->rank, .size = size, .timeout = timeout});
-  try {
-    body(*comm);
-  } catch (const std::exception& e) {
-    comm->abort(e.what());
-    throw;
-  }
-}
+using testing_shm::next_name;
+using testing_shm::run_threads;
 
 std::vector<std::string> leftovers(const std::string& name) {
   std::vector<std::string> found;
@@ -86,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(ShmThreads, CommunicatorContract,
 /// Only in processes that were started as ranks.
 std::vector<Backend> process_backends() {
   if (!this_rank_process()) return {};
-  return {Backend{"shm", run_one, true}};
+  return {Backend{"shm", testing_shm::run_process, true}};
 }
 INSTANTIATE_TEST_SUITE_P(ShmRank, CommunicatorContract,
                          ::testing::Combine(::testing::ValuesIn(process_backends()),

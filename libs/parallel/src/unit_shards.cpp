@@ -5,6 +5,7 @@
 #include <map>
 
 #include "veomni/base/error.h"
+#include "veomni/comm/flight.h"
 
 namespace veomni::parallel {
 
@@ -57,6 +58,7 @@ void UnitShards::drop() {
 }
 
 void UnitShards::start_gather() {
+  const CallLabel label(name_);
   torch::NoGradGuard no_grad;
   auto& stats = state_->stats;
   std::vector<torch::Tensor> outs, ins;
@@ -99,6 +101,7 @@ void UnitShards::begin_backward() {
 }
 
 void UnitShards::end_backward() {
+  const CallLabel label(name_);
   if (--in_backward_ > 0) return;
   torch::NoGradGuard no_grad;
   if (groups_.all->size() == 1) return fill_missing_gradients();
@@ -154,6 +157,7 @@ void UnitShards::store_block(ParamBlock& block, torch::Tensor sums, bool last) {
   if (groups_.replicate->size() == 1) return block.add_to_gradients(sums);
   block.defer(std::move(sums));
   if (!last) return;
+  const CallLabel label(name_);
   Reduction over_replicas{.unit = this};
   auto all = block.take_deferred();
   over_replicas.works.push_back(groups_.replicate->all_reduce(all, all, ReduceOp::kSum));

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 
+#include "fault.h"
+#include "flight.h"
 #include "local/execute.h"
 #include "veomni/comm/rank_scope.h"
 
@@ -22,8 +24,10 @@ struct World {
   std::mutex mutex;
   std::condition_variable changed;
   std::string abort_reason;
-  std::vector<bool> left;  ///< by world rank: makes no more calls
-  int num_executing = 0;   ///< ranks that are moving bytes right now
+  std::vector<bool> left;                        ///< by world rank: makes no more calls
+  std::vector<std::unique_ptr<Flight>> flights;  ///< by world rank
+  std::vector<int64_t> num_calls;                ///< by world rank, in all groups
+  int num_executing = 0;                         ///< ranks that are moving bytes right now
 
   /// Requires the mutex.
   void abort(const std::string& reason) {
@@ -61,18 +65,25 @@ struct Member {
   std::shared_ptr<Group> group;
   int rank;
   int64_t next_sequence = 0;
-  std::deque<std::shared_ptr<Slot>> pending;  ///< called, this rank's part not yet done
+  struct Pending {
+    std::shared_ptr<Slot> slot;
+    Flight::Ticket ticket;
+  };
+  std::deque<Pending> pending;  ///< called, this rank's part not yet done
 
   int size() const { return static_cast<int>(group->members.size()); }
   std::string label(const Slot& slot) const {
     return detail::concat(describe(slot.calls[rank]), " #", slot.sequence, " on '", group->name,
                           "'");
   }
+  int world_rank() const { return group->members[rank]; }
+  /// Null if a fault skips the call.
   std::shared_ptr<Slot> post(Call call);
   void complete(const std::shared_ptr<Slot>& slot, milliseconds timeout);
 
  private:
   void check_alive(const Slot* slot) const;
+  bool suffers_skip(const Call& call);
   void check_agreement(Slot& slot);
   [[noreturn]] void fail_waiting(const Slot& slot, bool timed_out, milliseconds timeout);
   template <typename Ready>
@@ -99,8 +110,22 @@ void Member::check_agreement(Slot& slot) {
   }
 }
 
+/// Lets the rank suffer what was injected. @return whether it skips the call
+bool Member::suffers_skip(const Call& call) {
+  if (call.operation == Operation::kSplit) return false;
+  World& world = *group->world;
+  const auto fault = fault_at(world_rank(), world.num_calls[world_rank()]++, false);
+  if (!fault || *fault == FaultKind::kSkip) return fault.has_value();
+  suffer(*fault, [&] {
+    std::lock_guard lock(world.mutex);
+    return !world.abort_reason.empty();
+  });
+  return false;
+}
+
 std::shared_ptr<Slot> Member::post(Call call) {
   World& world = *group->world;
+  if (suffers_skip(call)) return nullptr;
   std::lock_guard lock(world.mutex);
   check_alive(nullptr);
   if (const std::string problem = problem_of(call, size()); !problem.empty()) {
@@ -118,7 +143,8 @@ std::shared_ptr<Slot> Member::post(Call call) {
   slot->arrived[rank] = true;
   ++slot->num_arrived;
   check_agreement(*slot);
-  pending.push_back(slot);
+  pending.push_back(
+      {slot, world.flights[world_rank()]->record(slot->signatures[rank], group->name, sequence)});
   if (slot->num_arrived == size()) {
     group->open.erase(sequence);
     world.changed.notify_all();
@@ -170,9 +196,10 @@ void Member::await(std::unique_lock<std::mutex>& lock, Slot& slot, milliseconds 
 void Member::complete(const std::shared_ptr<Slot>& target, milliseconds timeout) {
   if (timeout.count() == 0) timeout = group->timeout;
   std::unique_lock lock(group->world->mutex);
-  while (!pending.empty() && pending.front()->sequence <= target->sequence) {
-    auto slot = pending.front();
-    await(lock, *slot, timeout, [&] { return slot->num_arrived == size(); });
+  while (!pending.empty() && pending.front().slot->sequence <= target->sequence) {
+    const auto [slot, ticket] = pending.front();
+    ticket.start(std::chrono::steady_clock::now() + timeout);
+    await(lock, *slot, timeout, [&, &slot = slot] { return slot->num_arrived == size(); });
     check_alive(slot.get());
     ++group->world->num_executing;
     lock.unlock();
@@ -180,6 +207,7 @@ void Member::complete(const std::shared_ptr<Slot>& target, milliseconds timeout)
     lock.lock();
     --group->world->num_executing;
     ++slot->num_finished;
+    ticket.end(false);
     pending.pop_front();
     group->world->changed.notify_all();
   }
@@ -293,9 +321,16 @@ std::shared_ptr<Communicator> LocalCommunicator::split(int color, const std::str
 std::vector<std::shared_ptr<Communicator>> make_local_world(int size,
                                                             std::chrono::milliseconds timeout) {
   VEOMNI_CHECK(size >= 1, "a job needs at least one rank; got ", size);
+  read_fault_environment();
   auto group = std::make_shared<local::Group>();
   group->world = std::make_shared<local::World>();
-  group->world->left.assign(size, false);
+  local::World& world = *group->world;
+  world.left.assign(size, false);
+  world.num_calls.assign(size, 0);
+  for (int r = 0; r < size; ++r) {
+    // A rank's own time-out says more: the watchdog is for processes.
+    world.flights.push_back(std::make_unique<Flight>(r, nullptr));
+  }
   group->name = "world";
   group->timeout = timeout;
   for (int r = 0; r < size; ++r) group->members.push_back(r);

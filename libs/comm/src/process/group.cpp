@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "process/group.h"
 
-#include <map>
-
+#include "fault.h"
+#include "flight.h"
 #include "local/execute.h"
 #include "veomni/comm/rank_scope.h"
 
@@ -19,6 +19,8 @@ int64_t nanoseconds_of(Clock::time_point time) {
 /// What the calls of one group need; outlives the communicator while calls are queued.
 struct Group {
   std::shared_ptr<Job> job;
+  std::shared_ptr<Flight> flight;
+  std::shared_ptr<int64_t> num_calls;  ///< by this rank in all groups
   std::shared_ptr<Transport> transport;
   std::string name, id;
   milliseconds timeout;
@@ -39,11 +41,14 @@ std::string Group::absent(int64_t sequence) const {
 
 class CallTask final : public Task {
  public:
-  CallTask(std::shared_ptr<Group> group, Call call, int64_t sequence)
+  /// `number`: of this rank's collectives in all groups; -1 for a split.
+  CallTask(std::shared_ptr<Group> group, Call call, int64_t sequence, int64_t number)
       : group_(std::move(group)),
         call_(std::move(call)),
         signature_(sign(call_)),
-        sequence_(sequence) {}
+        sequence_(sequence),
+        number_(number),
+        ticket_(group_->flight->record(signature_, group_->name, sequence)) {}
 
   void run(const std::atomic<bool>& stop) override;
 
@@ -55,7 +60,10 @@ class CallTask final : public Task {
   const std::shared_ptr<Group>& made() const { return made_; }
 
   /// From when on a wait of the running call gives up.
-  void set_deadline(Clock::time_point deadline) { deadline_ = nanoseconds_of(deadline); }
+  void set_deadline(Clock::time_point deadline) {
+    deadline_ = nanoseconds_of(deadline);
+    ticket_.set_deadline(deadline);
+  }
 
   /// A wait gave up at `timeout`: aborts the job and throws why.
   [[noreturn]] void fail_waiting(milliseconds timeout) const;
@@ -73,9 +81,9 @@ class CallTask final : public Task {
   std::shared_ptr<Group> group_;
   Call call_;
   Signature signature_;
-  int64_t sequence_;
+  int64_t sequence_, number_;
+  Flight::Ticket ticket_;
   std::atomic<int64_t> deadline_{0};  ///< 0: the group's time-out from the beginning
-  milliseconds timeout_{0};
   std::exception_ptr error_;
   std::shared_ptr<Group> made_;
 };
@@ -103,6 +111,7 @@ void CallTask::run(const std::atomic<bool>& stop) {
   const auto begin = Clock::now();
   int64_t unset = 0;
   deadline_.compare_exchange_strong(unset, nanoseconds_of(begin + group_->timeout));
+  ticket_.start(Clock::time_point(std::chrono::nanoseconds(deadline_)));
   Patience patience(*group_->job, deadline_, stop);
   try {
     if (group_->job->aborted()) throw JobAborted();
@@ -117,14 +126,16 @@ void CallTask::run(const std::atomic<bool>& stop) {
     fail(timed_out(std::chrono::duration_cast<milliseconds>(
         std::chrono::nanoseconds(deadline_ - nanoseconds_of(begin)))));
   } catch (const PeerGone& gone) {
+    const std::string missing = group_->absent(sequence_);
     const auto message =
         detail::concat(label(), " cannot complete: rank ", gone.world_rank, " ", gone.how,
-                       "; ranks that had not arrived: ", group_->absent(sequence_));
+                       missing.empty() ? "" : "; ranks that had not arrived: " + missing);
     gone.died ? fail<AbortedError>(message) : fail(message);
   } catch (const std::exception& e) {
     group_->job->abort(e.what());
     error_ = std::current_exception();
   }
+  ticket_.end(error_ != nullptr);
   // The tensors go back to the rank now, whenever it looks at its Work.
   call_.ins.clear();
   call_.outs.clear();
@@ -144,6 +155,10 @@ void CallTask::execute(Patience& patience) {
                                    group_->world_rank(transport.rank())));
         },
         patience);
+  }
+  if (const auto fault = fault_at(group_->job->rank(), number_, true)) {
+    suffer(*fault, [&] { return group_->job->aborted(); });
+    throw JobAborted();
   }
   if (call_.operation == Operation::kSplit) return make_group(*offers, patience);
   if (call_.operation == Operation::kBarrier) return;
@@ -168,7 +183,7 @@ class GroupWork final : public Work {
       : progress_(std::move(progress)), task_(std::move(task)), timeout_(timeout) {}
 
   void wait(milliseconds timeout) override {
-    if (!task_) return;
+    if (!task_) return;  // waited for already, or skipped
     const auto task = std::move(task_);
     auto deadline = Clock::now() + timeout_;
     if (timeout.count() != 0) {
@@ -241,6 +256,7 @@ class GroupCommunicator final : public Communicator {
   WorkPtr start(Call call) {
     return std::make_unique<GroupWork>(progress_, post(std::move(call)), group_->timeout);
   }
+  /// Null if a fault skips it.
   std::shared_ptr<CallTask> post(Call call);
 
   std::shared_ptr<Group> group_;
@@ -257,7 +273,13 @@ std::shared_ptr<CallTask> GroupCommunicator::post(Call call) {
     job.abort(rank_label(job.rank(), job.size()) + message);
     throw_error(message);
   }
-  auto task = std::make_shared<CallTask>(group_, std::move(call), next_sequence_++);
+  const int64_t number = call.operation == Operation::kSplit ? -1 : (*group_->num_calls)++;
+  if (const auto fault = fault_at(job.rank(), number, false)) {
+    if (*fault == FaultKind::kSkip) return nullptr;
+    suffer(*fault, [&] { return job.aborted(); });
+    throw AbortedError(thread_context().label + "the job was aborted: " + job.reason());
+  }
+  auto task = std::make_shared<CallTask>(group_, std::move(call), next_sequence_++, number);
   progress_->post(task);
   return task;
 }
@@ -267,8 +289,14 @@ std::shared_ptr<CallTask> GroupCommunicator::post(Call call) {
 std::shared_ptr<Communicator> make_group_communicator(std::shared_ptr<Job> job,
                                                       std::shared_ptr<Transport> transport,
                                                       milliseconds timeout) {
+  read_fault_environment();
   auto group = std::make_shared<Group>();
   group->job = job;
+  // The ring dies with the last group; its job outlives it by then.
+  group->flight = std::make_shared<Flight>(job->rank(), [job](const std::string& reason) {
+    job->abort(rank_label(job->rank(), job->size()) + reason);
+  });
+  group->num_calls = std::make_shared<int64_t>(0);
   group->transport = std::move(transport);
   group->name = group->id = "world";
   group->timeout = timeout;
