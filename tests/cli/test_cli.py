@@ -15,7 +15,7 @@ ROOT = HERE.parents[1]
 VEOMNI = os.environ.get("VEOMNI_BIN", str(ROOT / "build/release/bin/veomni"))
 FROZEN = HERE / "help.txt"
 COMMANDS = [[], ["train"], ["forward"], ["generate"], ["eval"], ["models"], ["data"], ["data", "train-tokenizer"],
-            ["data", "features"], ["docs"], ["docs", "recipe"]]
+            ["data", "features"], ["launch"], ["docs"], ["docs", "recipe"]]
 
 MODEL = """model: {foundation: {config: {model_type: qwen3, vocab_size: 256, hidden_size: 16, intermediate_size: 32,
   num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8}}}

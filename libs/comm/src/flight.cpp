@@ -124,6 +124,11 @@ void Flight::Ticket::end(bool failed) const {
   e->state.store(failed ? State::kFailed : State::kDone, std::memory_order_relaxed);
 }
 
+std::string Flight::Ticket::by() const {
+  const Entry* e = entry();
+  return e && e->label[0] ? detail::concat(" of ", e->label) : "";
+}
+
 void Flight::watch() {
   if (!abort_) return;
   const int64_t now = now_ns();

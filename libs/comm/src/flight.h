@@ -34,6 +34,8 @@ class Flight {
     void start(std::chrono::steady_clock::time_point deadline) const;
     void set_deadline(std::chrono::steady_clock::time_point deadline) const;
     void end(bool failed) const;
+    /// " of <label>"; empty without one, or once the ring has gone round.
+    std::string by() const;
 
    private:
     Entry* entry() const;

@@ -17,7 +17,8 @@ constexpr const char* kSize = "VEOMNI_WORLD_SIZE";
 constexpr const char* kJob = "VEOMNI_JOB";
 
 constexpr const char* kWays =
-    "start with `veomni launch -n N ...`, `mpirun -n N veomni ...`, `srun --mpi=pmix veomni ...` or torchrun on one host";
+    "start with `veomni launch -n N ...`, `mpirun -n N veomni ...`, `srun --mpi=pmix veomni ...` "
+    "or torchrun on one host";
 
 std::optional<int> number(const char* text) {
   if (!text) return std::nullopt;
@@ -109,12 +110,14 @@ Launch detect_launch(const Environment& environment) {
     return env.launch(Launch::Kind::kMpi, "srun", "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "");
   }
   VEOMNI_CHECK_CONFIG(!env.has("PMI_SIZE") || env.text("PMI_SIZE") == "1", "started as one of ",
-                      env.text("PMI_SIZE"), " processes by a launcher that speaks PMI only; ", kWays);
+                      env.text("PMI_SIZE"), " processes by a launcher that speaks PMI only; ",
+                      kWays);
   return {};
 }
 
 int claimed_rank(const Environment& environment) {
-  for (const char* name : {kRank, "OMPI_COMM_WORLD_RANK", "RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+  for (const char* name :
+       {kRank, "OMPI_COMM_WORLD_RANK", "RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
     if (const auto rank = number(environment(name))) return *rank;
   }
   return 0;

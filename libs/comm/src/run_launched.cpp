@@ -17,7 +17,8 @@ namespace {
 
 std::shared_ptr<Communicator> meet(const Launch& launch, const LaunchedOptions& options) {
   const bool by_mpi = launch.kind == Launch::Kind::kMpi;
-  const std::string backend = options.backend == "auto" ? (by_mpi ? "mpi" : "shm") : options.backend;
+  const std::string backend =
+      options.backend == "auto" ? (by_mpi ? "mpi" : "shm") : options.backend;
   if (backend == "mpi") {
     VEOMNI_CHECK_CONFIG(by_mpi, "comm.backend: mpi needs ranks that mpirun or srun started, not ",
                         launch.by, "; set comm.backend: auto");

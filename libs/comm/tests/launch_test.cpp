@@ -122,7 +122,8 @@ TEST(Launch, OfSlurm) {
 }
 
 TEST(Launch, OtherLaunchersAreRefused) {
-  EXPECT_THAT(refusal({{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}}), testing::HasSubstr("veomni launch -n"));
+  EXPECT_THAT(refusal({{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}}),
+              testing::HasSubstr("veomni launch -n"));
 }
 
 TEST(Launch, ClaimedRank) {

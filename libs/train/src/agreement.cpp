@@ -102,8 +102,9 @@ void check_agreement(Communicator& world, const std::string& job) {
       if (std::memcmp(line(rank, item), line(0, item), kWidth) != 0) differ.push_back(rank);
     }
     VEOMNI_CHECK_CONFIG(differ.empty(), name_ranks(differ), differ.size() == 1 ? " runs " : " run ",
-                        kItems[item].what, " than rank 0 (", line(differ.empty() ? 0 : differ[0], item),
-                        " against ", line(0, item), "); ", kItems[item].cure);
+                        kItems[item].what, " than rank 0 (",
+                        line(differ.empty() ? 0 : differ[0], item), " against ", line(0, item),
+                        "); ", kItems[item].cure);
   }
 }
 

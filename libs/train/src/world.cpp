@@ -34,8 +34,8 @@ void run_alone(const WorldOptions& options, const MeshShape& shape,
   VEOMNI_CHECK_CONFIG(local || world == 1, "the recipe's mesh asks for ", world,
                       " ranks, this is one process: start `veomni launch -n ", world,
                       " ...`, or set comm.backend: local to run them as threads of it");
-  VEOMNI_CHECK_CONFIG(local || options.comm.backend == "auto", "comm.backend: ",
-                      options.comm.backend,
+  VEOMNI_CHECK_CONFIG(local || options.comm.backend == "auto",
+                      "comm.backend: ", options.comm.backend,
                       " needs ranks as processes: start with `veomni launch -n N ...` or mpirun");
   const auto run = [&](std::shared_ptr<Communicator> communicator) {
     DeviceMesh mesh(std::move(communicator), shape);

@@ -71,7 +71,8 @@ class CallTask final : public Task {
  private:
   Offer offer() const { return {&signature_, call_.in_splits, call_.out_splits}; }
   std::string label() const {
-    return detail::concat(describe(offer()), " #", sequence_, " on '", group_->name, "'");
+    return detail::concat(describe(offer()), " #", sequence_, " on '", group_->name, "'",
+                          ticket_.by());
   }
   std::string timed_out(milliseconds timeout) const;
   void execute(Patience& patience);

@@ -41,7 +41,8 @@ struct CommOptions {
 };
 template <typename Visitor> void visit_fields(Visitor& v, CommOptions& o) {
   v("backend", o.backend,
-    "how ranks talk; auto: as their launcher calls for; local: they are threads of this process; shm: shared memory of "
+    "how ranks talk; auto: as their launcher calls for; local: they are threads of this process; "
+    "shm: shared memory of "
     "one host; mpi: MPI, and shared memory inside each host",
     one_of({"auto", "local", "shm", "mpi"}));
   v("timeout_s", o.timeout_s,
