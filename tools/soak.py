@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The long checks. Each part's result is one row of docs/soak.md; a run of some parts updates only their rows.
 
-    .venv/bin/python tools/soak.py [PART...]      parts: repeat quickstart bench asan tidy fuzz
+    .venv/bin/python tools/soak.py [PART...]      parts: repeat faults quickstart bench asan tidy fuzz
 """
 import datetime
 import json
@@ -21,6 +21,7 @@ FUZZ_TARGETS = ("fuzz_safetensors", "fuzz_tokenizer_json")
 FUZZ_RUNS = 1_000_000
 # Tests multiply the count of their random cases by this and draw new seeds from it.
 REPEATS = 20
+FAULTS = 20  # a place and a launcher
 HEADER = """# Soak
 
 What `make soak` found last, part by part. `make soak PARTS="fuzz asan"` runs some parts and updates their rows.
@@ -60,6 +61,14 @@ def repeat():
     text = run("repeat", [PYTHON, "tools/run_tests.py", "--only", "ctest", "--ctest=--repeat until-fail:3 --timeout 7200"],
                VEOMNI_TEST_REPEATS=str(REPEATS))
     return f"{last_line(text)}; random cases x {REPEATS}, three runs in a row"
+
+
+def faults():
+    """Ranks killed in forward, in backward and inside a collective, under both launchers."""
+    text = run("faults", [PYTHON, "-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ROOT, "-p", "no:cacheprovider", "-q",
+                          "tests/launch", "-k", "killed"],
+               VEOMNI_FAULT_REPEATS=str(FAULTS), VEOMNI_BIN=str(ROOT / "build/release/bin/veomni"), OMP_NUM_THREADS="1")
+    return f"{last_line(text)}; each place x {FAULTS}"
 
 
 def quickstart():
@@ -121,7 +130,7 @@ def fuzz():
     return ", ".join(details) + ", no finding, under ASan + UBSan"
 
 
-PARTS = {"repeat": repeat, "quickstart": quickstart, "bench": bench, "asan": asan, "tidy": tidy, "fuzz": fuzz}
+PARTS = {"repeat": repeat, "faults": faults, "quickstart": quickstart, "bench": bench, "asan": asan, "tidy": tidy, "fuzz": fuzz}
 
 
 def commit():
