@@ -36,6 +36,17 @@ def test_sharded_equals_transformers(tmp_path, row, layout, ranks):
 
 
 @each_model
+@pytest.mark.parametrize("strategy", ["fsdp1", "hsdp", "ddp", "replicate"])
+def test_every_strategy_gives_the_same_float64(tmp_path, row, strategy):
+    _, batch = setup_case(tmp_path, row, row.sharded[0])
+    one = run_veomni(tmp_path, batch, "--dtype", "float64")
+    many = run_veomni(tmp_path, batch, "--dtype", "float64", "--mesh.dp_replicate=2", "--mesh.dp_shard=2",
+                      "--comm.backend=local", f"--parallel.default.strategy={strategy}")
+    assert max(gradient_errors(many["gradients"], one["gradients"]).values()) <= 1e-10
+    assert relative_error(many["logits"], one["logits"]) <= 1e-10
+
+
+@each_model
 @pytest.mark.parametrize("recompute", ["none", "layer"])
 def test_float64_is_the_same_on_every_layout(tmp_path, row, recompute):
     _, batch = setup_case(tmp_path, row, row.sharded[0])

@@ -147,6 +147,35 @@ def test_same_layout_twice_is_bit_equal_and_ranks_agree(tmp_path):
         assert abs(got - want) <= 1e-5 * want
 
 
+def read_with_pytorch(directory):
+    """A checkpoint as PyTorch's distributed checkpoint reads it, on one process."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    metadata = HuggingFaceStorageReader(str(directory)).read_metadata().state_dict_metadata
+    tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in metadata.items()}
+    dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=True)
+    return tensors
+
+
+def test_every_strategy_trains_alike_and_pytorch_reads_what_it_saves(tmp_path):
+    job = Job(tmp_path, tied=True, documents=8 * STEPS)
+    strategies = {"fsdp2": 1, "fsdp1": 1, "hsdp": 2, "ddp": 1, "replicate": 2}
+    saved, losses = {}, {}
+    for strategy, replicas in strategies.items():
+        veomni("train", job.recipe(strategy, mesh={"dp_replicate": replicas, "dp_shard": 4 // replicas},
+                                   comm={"backend": "local"}, checkpoint={"every": STEPS},
+                                   parallel={"default": {"param_dtype": "float32", "strategy": strategy}}))
+        losses[strategy] = [m["loss"] for m in read_metrics(tmp_path / strategy)]
+        saved[strategy] = read_with_pytorch(tmp_path / strategy / "checkpoints" / f"step_{STEPS:08}")
+    for strategy in strategies:
+        for got, want in zip(losses[strategy], losses["fsdp2"]):
+            assert abs(got - want) <= 1e-5 * want
+        assert saved[strategy].keys() == saved["fsdp2"].keys()
+        masters = [name for name in saved["fsdp2"] if name.startswith("model.")]
+        assert len(masters) > 20
+        assert max(relative_error(saved[strategy][name], saved["fsdp2"][name]) for name in masters) <= 1e-5
+
+
 def test_the_saved_directory_opens_in_transformers_with_equal_logits(tmp_path):
     job = Job(tmp_path)
     veomni("train", job.recipe(train={"steps": 0}))      # build, load, export

@@ -15,6 +15,7 @@ namespace veomni::parallel {
 /// Sums under way and what becomes of them.
 struct Reduction {
   const UnitShards* unit = nullptr;
+  std::vector<torch::Tensor> inputs;  ///< must live until the works are done
   std::vector<WorkPtr> works;
   std::function<void()> store;
 

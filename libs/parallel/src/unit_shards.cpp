@@ -110,7 +110,7 @@ void UnitShards::end_backward() {
   state_->finish_pending();
   Reduction reduction{.unit = this};
   std::vector<std::function<void()>> stores;
-  reduce_blocks(reduction.works, stores);
+  reduce_blocks(reduction, stores);
   whole_deferred_ = true;
   // A bucketed gradient is complete when no other use of the unit is to come.
   if (!state_->deferring && !(options_.bucketed && uses_ > 0)) sum_whole(reduction.works, stores);
@@ -137,9 +137,9 @@ torch::ScalarType UnitShards::travel_dtype(torch::ScalarType sum_dtype) const {
   return options_.reduce_dtype == torch::ScalarType::Undefined ? sum_dtype : options_.reduce_dtype;
 }
 
-void UnitShards::reduce_blocks(std::vector<WorkPtr>& works,
-                               std::vector<std::function<void()>>& stores) {
-  std::vector<torch::Tensor> outs, ins;
+void UnitShards::reduce_blocks(Reduction& reduction, std::vector<std::function<void()>>& stores) {
+  auto& ins = reduction.inputs;
+  std::vector<torch::Tensor> outs;
   for (auto& block : blocks_) {
     if (!block.trains()) continue;
     ins.push_back(block.take_gradients(travel_dtype(block.gradient_dtype())));
@@ -150,7 +150,7 @@ void UnitShards::reduce_blocks(std::vector<WorkPtr>& works,
     });
   }
   if (!outs.empty())
-    works.push_back(groups_.shard->reduce_scatter_coalesced(outs, ins, ReduceOp::kSum));
+    reduction.works.push_back(groups_.shard->reduce_scatter_coalesced(outs, ins, ReduceOp::kSum));
 }
 
 void UnitShards::store_block(ParamBlock& block, torch::Tensor sums, bool last) {

@@ -59,7 +59,7 @@ class UnitShards {
   void make_blocks(nn::Unit& unit);
   torch::ScalarType travel_dtype(torch::ScalarType sum_dtype) const;
   void fill_missing_gradients();
-  void reduce_blocks(std::vector<WorkPtr>& works, std::vector<std::function<void()>>& stores);
+  void reduce_blocks(Reduction& reduction, std::vector<std::function<void()>>& stores);
   void store_block(ParamBlock& block, torch::Tensor sums, bool last);
   std::vector<WholeGradient> take_whole();
   void sum_whole(std::vector<WorkPtr>& works, std::vector<std::function<void()>>& stores);

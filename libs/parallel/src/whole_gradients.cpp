@@ -38,7 +38,7 @@ bool GradientBuckets::Bucket::takes(const std::shared_ptr<Communicator>& other,
 void GradientBuckets::Bucket::start() {
   int64_t numel = 0, at = 0;
   for (const auto& whole : gradients) numel += whole.gradient.numel();
-  const auto flat = torch::empty({numel}, gradients[0].gradient.options());
+  flat = torch::empty({numel}, gradients[0].gradient.options());
   for (auto& whole : gradients) {
     flat.narrow(0, at, whole.gradient.numel()).copy_(whole.gradient.view({-1}));
     at += whole.gradient.numel();
@@ -69,6 +69,7 @@ int64_t GradientBuckets::finish() {
   open_.clear();
   for (auto& bucket : started_) {
     bucket.work->wait();
+    bucket.flat = torch::Tensor();
     int64_t at = 0;
     for (auto& whole : bucket.gradients) {
       whole.store(bucket.sums.narrow(0, at, whole.parameter.numel()));

@@ -40,7 +40,7 @@ class GradientBuckets {
     std::shared_ptr<Communicator> group;
     std::vector<WholeGradient> gradients;
     int64_t bytes = 0;
-    torch::Tensor sums;
+    torch::Tensor flat, sums;  // what is summed must live until the work is done
     WorkPtr work;
 
     bool takes(const std::shared_ptr<Communicator>& group, const WholeGradient& gradient) const;

@@ -9,6 +9,7 @@
 
 #include "veomni/comm/local.h"
 #include "veomni/comm/run_ranks.h"
+#include "veomni/parallel/fully_shard.h"
 
 namespace veomni::parallel {
 namespace {
@@ -43,6 +44,29 @@ TEST(GradientNorm, CountsEachElementOnce) {
       EXPECT_NEAR(gradient_norm(parameters, comm), std::sqrt(want), 1e-12) << ranks;
     });
   }
+}
+
+TEST(GradientNorm, CountsPartsOnceHoweverTheyAreSpread) {
+  const auto rows = torch::arange(35, torch::kDouble).view({7, 5}).sin(),
+             flat = torch::arange(21, torch::kDouble).view({3, 7}).cos(),
+             whole = torch::arange(9, torch::kDouble);
+  double want = 0;
+  for (const auto& t : {rows, flat, whole}) want += t.square().sum().item<double>();
+  run_ranks(4, [&](Communicator& comm) {
+    // Rows over two ranks, twice; a flat range over all four.
+    nn::Parameter copied({7, 5}, {.dtype = torch::kDouble}, nn::Init::zeros());
+    const auto slice = io::shard_rows(7, comm.rank() % 2, 2);
+    copied.set_shard(io::ShardSpec::rows({7, 5}, comm.rank() % 2, 2), comm.rank() / 2);
+    copied.set_grad(rows.narrow(0, slice.begin, slice.length).clone());
+    nn::Parameter ranged({3, 7}, {.dtype = torch::kDouble}, nn::Init::zeros());
+    const auto range = io::shard_rows(21, comm.rank(), 4);
+    ranged.set_shard(io::ShardSpec::flat_range({3, 7}, range));
+    ranged.set_grad(flat.view({-1}).narrow(0, range.begin, range.length).clone());
+    EXPECT_NEAR(gradient_norm({copied, ranged, with_gradient(whole, comm, false)}, comm),
+                std::sqrt(want), 1e-12);
+    EXPECT_TRUE(torch::equal(full_gradient(copied, comm), rows));
+    EXPECT_TRUE(torch::equal(full_gradient(ranged, comm), flat));
+  });
 }
 
 TEST(GradientNorm, IsPreciseAndIndependentOfThreads) {

@@ -3,6 +3,7 @@
 // recomputed.
 #include <gtest/gtest.h>
 
+#include "background_communicator.h"
 #include "toy_run.h"
 
 namespace veomni::parallel {
@@ -105,6 +106,29 @@ TEST_P(Strategies, GoOverSeveralSteps) {
     }
     EXPECT_EQ(spread.stats().gathered_bytes, 0);
   });
+}
+
+TEST_P(Strategies, HoldWhenBytesMoveInTheBackground) {
+  for (const char* recompute : {"none", "layer", "*"}) {
+    for (int ranks : {2, 4}) {
+      const Case c = with_mesh({.ranks = ranks, .recompute = {recompute}, .accumulation = 3});
+      const auto want = reference(c);
+      run_ranks(c.ranks, [&](Communicator& rank) {
+        auto world = std::make_shared<BackgroundCommunicator>(rank.shared_from_this(),
+                                                              std::make_shared<Background>());
+        Spread spread(*world, c);
+        for (int step = 0; step < 3; ++step) {
+          for (auto& [path, parameter] : spread.model.named_parameters()) parameter.clear_grad();
+          train_micro_batches(spread.model, c, world->rank(), world->size(), spread.parallel.state);
+          Gradients got;
+          for (auto& [path, parameter] : spread.model.named_parameters())
+            got[path] = full_gradient(parameter, *spread.parallel.group);
+          expect_equal(got, want, 1e-10, c);
+        }
+        world->barrier()->wait();
+      });
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Toy, Strategies, testing::ValuesIn(kStrategies),
