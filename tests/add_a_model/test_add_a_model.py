@@ -111,6 +111,9 @@ pkg_check_modules(MEDIA REQUIRED IMPORTED_TARGET libavformat libavcodec libavuti
 add_library(third_party INTERFACE)
 target_link_libraries(third_party INTERFACE deps::yaml deps::json deps::pcre2 deps::xxhash PkgConfig::UTF8PROC PkgConfig::MEDIA
   libtorch::torch Threads::Threads)
+if(TARGET deps::mpi)
+  target_link_libraries(third_party INTERFACE deps::mpi)
+endif()
 {imported_libraries()}
 add_subdirectory(libs/model)
 add_subdirectory(apps/veomni)

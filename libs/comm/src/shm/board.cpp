@@ -48,15 +48,16 @@ int open_pidfd(pid_t pid) {
 
 void yield_core() { ::sched_yield(); }
 
-Board::Board(const std::string& name, int rank, int size, process::Clock::time_point deadline)
-    : Job(rank, size), name_(name) {
-  std::vector<int> ranks(size);
-  for (int r = 0; r < size; ++r) ranks[r] = r;
+Board::Board(const std::string& name, int rank, int size, const std::vector<int>& ranks,
+             process::Clock::time_point deadline)
+    : Job(rank, size), name_(name), ranks_(ranks), places_(size, -1) {
+  const int seats = static_cast<int>(ranks.size());
+  for (int p = 0; p < seats; ++p) places_[ranks[p]] = p;
   segment_ = std::make_unique<Segment>(Segment::Options{
       .name = name,
-      .bytes = bytes_for(size),
-      .place = rank,
-      .places = size,
+      .bytes = bytes_for(seats),
+      .place = places_[rank],
+      .places = seats,
       .ranks = ranks,
       .check = [&] {
         VEOMNI_CHECK(process::Clock::now() < deadline, "the ranks did not all come in time");
@@ -65,29 +66,29 @@ Board::Board(const std::string& name, int rank, int size, process::Clock::time_p
   // A rank bound to a core of its own still shares the host's cores with the others.
   const int cores =
       std::max(available_cores(), static_cast<int>(std::thread::hardware_concurrency()));
-  spins_ = size <= cores ? kSpins : 0;
+  spins_ = seats <= cores ? kSpins : 0;
   yields_ = kYields;
-  layout_->seats[rank].pid.store(::getpid(), std::memory_order_release);
+  seat_of(rank).pid.store(::getpid(), std::memory_order_release);
   open_peers();
 }
 
 /// pidfds hold on to a process, where a number may be given to another.
 void Board::open_peers() {
-  pidfds_.assign(size(), -1);
-  for (int r = 0; r < size(); ++r) {
-    if (r == rank()) continue;
+  pidfds_.assign(ranks_.size(), -1);
+  for (size_t p = 0; p < ranks_.size(); ++p) {
+    if (ranks_[p] == rank()) continue;
     // It attached a moment ago and writes its number next; it may have died in between.
     const auto give_up = process::Clock::now() + std::chrono::seconds(5);
-    auto& pid = layout_->seats[r].pid;
+    auto& pid = layout_->seats[p].pid;
     while (pid.load(std::memory_order_acquire) == 0 && process::Clock::now() < give_up)
       std::this_thread::yield();
-    if (pid != 0 && pid != ::getpid()) pidfds_[r] = open_pidfd(pid);
+    if (pid != 0 && pid != ::getpid()) pidfds_[p] = open_pidfd(pid);
   }
 }
 
 Board::~Board() {
-  layout_->seats[rank()].left.store(1, std::memory_order_release);
-  for (int r = 0; r < size(); ++r) ring(r);
+  seat_of(rank()).left.store(1, std::memory_order_release);
+  for (int r : ranks_) ring(r);
   for (int descriptor : pidfds_) {
     if (descriptor >= 0) ::close(descriptor);
   }
@@ -109,11 +110,11 @@ void Board::abort(const std::string& reason) {
   std::memcpy(layout_->reason, reason.data(), length);
   layout_->reason[length] = 0;
   layout_->abort_state.store(2, std::memory_order_release);
-  for (int r = 0; r < size(); ++r) ring(r);
+  for (int r : ranks_) ring(r);
 }
 
 void Board::wake(int rank) {
-  auto& rung = layout_->seats[rank].rung;
+  auto& rung = seat_of(rank).rung;
   rung.fetch_add(1, std::memory_order_seq_cst);
   ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&rung), FUTEX_WAKE, INT_MAX, nullptr, nullptr,
             0);
@@ -121,12 +122,12 @@ void Board::wake(int rank) {
 
 void Board::sleep(uint32_t rung) {
   const timespec nap{0, kNapNanoseconds};
-  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&layout_->seats[rank()].rung), FUTEX_WAIT, rung,
-            &nap, nullptr, 0);
+  ::syscall(SYS_futex, reinterpret_cast<uint32_t*>(&seat_of(rank()).rung), FUTEX_WAIT, rung, &nap,
+            nullptr, 0);
 }
 
 bool Board::gone(int rank, process::PeerGone* how) const {
-  const auto& seat = layout_->seats[rank];
+  const auto& seat = seat_of(rank);
   if (seat.left.load(std::memory_order_acquire)) {
     *how = {rank, "has ended", false};
     return true;
@@ -134,8 +135,9 @@ bool Board::gone(int rank, process::PeerGone* how) const {
   const pid_t pid = seat.pid.load(std::memory_order_acquire);
   if (pid == ::getpid()) return false;  // ranks as threads
   bool died;
-  if (pidfds_[rank] >= 0) {
-    pollfd exited{pidfds_[rank], POLLIN, 0};
+  const int descriptor = pidfds_[places_[rank]];
+  if (descriptor >= 0) {
+    pollfd exited{descriptor, POLLIN, 0};
     died = ::poll(&exited, 1, 0) == 1;
   } else {
     died = pid == 0 || (::kill(pid, 0) != 0 && errno == ESRCH);

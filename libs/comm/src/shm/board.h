@@ -23,13 +23,15 @@ struct BoardLayout {
     std::atomic<uint32_t> rung;      ///< futex
     std::atomic<uint32_t> sleeping;  ///< on `rung`
   };
-  Seat seats[1];  ///< one a rank
+  Seat seats[1];  ///< one a rank of this host
 };
 
 class Board final : public process::Job {
  public:
-  /// Waits until every rank has its seat.
-  Board(const std::string& name, int rank, int size, process::Clock::time_point deadline);
+  /// Waits until every one of `ranks` (world ranks, `rank` among them) has its seat; `size` is the
+  /// world's.
+  Board(const std::string& name, int rank, int size, const std::vector<int>& ranks,
+        process::Clock::time_point deadline);
   /// Tells the others that this rank makes no more calls.
   ~Board() override;
 
@@ -42,7 +44,7 @@ class Board final : public process::Job {
   /// To be called after a change that `rank` may be waiting for.
   void ring(int rank) {
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (layout_->seats[rank].sleeping.load(std::memory_order_relaxed)) wake(rank);
+    if (seat_of(rank).sleeping.load(std::memory_order_relaxed)) wake(rank);
   }
 
   /// Waits until ready() is negative; it returns the world rank still waited for. Spins for some
@@ -51,6 +53,7 @@ class Board final : public process::Job {
   template <typename Ready> void wait(const process::Patience& patience, Ready ready);
 
  private:
+  BoardLayout::Seat& seat_of(int rank) const { return layout_->seats[places_[rank]]; }
   void wake(int rank);
   void sleep(uint32_t rung);
   /// Whether `rank` makes no more calls, and why.
@@ -60,7 +63,8 @@ class Board final : public process::Job {
   std::string name_;
   std::unique_ptr<Segment> segment_;
   BoardLayout* layout_;
-  std::vector<int> pidfds_;  ///< by rank; -1: kill(pid, 0) must do
+  std::vector<int> ranks_, places_;  ///< by seat; by world rank
+  std::vector<int> pidfds_;          ///< by seat; -1: kill(pid, 0) must do
   int spins_, yields_;
 };
 
@@ -83,7 +87,7 @@ template <typename Ready> void Board::wait(const process::Patience& patience, Re
     if (ready() < 0) return;
     yield_core();
   }
-  auto& seat = layout_->seats[rank()];
+  auto& seat = seat_of(rank());
   while (true) {
     // The bell first, then a look: what happens between the two changes `rung`.
     seat.sleeping.store(1, std::memory_order_seq_cst);

@@ -23,13 +23,14 @@ void check_options(const ShmOptions& options) {
 std::shared_ptr<Communicator> make_shm_world(const ShmOptions& options) {
   check_options(options);
   const auto deadline = process::Clock::now() + options.start_timeout;
-  auto board = std::make_shared<shm::Board>(options.name, options.rank, options.size, deadline);
   std::vector<int> members(options.size);
   for (int r = 0; r < options.size; ++r) members[r] = r;
+  auto board =
+      std::make_shared<shm::Board>(options.name, options.rank, options.size, members, deadline);
   std::unique_ptr<shm::Window> window;
   if (options.size > 1) {
     window = std::make_unique<shm::Window>(board, options.name + ".world", members, options.rank,
-                                           nullptr, deadline);
+                                           options.size, nullptr, deadline);
   }
   auto transport =
       std::make_shared<shm::ShmTransport>(board, members, options.rank, std::move(window));

@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <numeric>
 
+#include "lane.h"
 #include "reduce.h"
-#include "shm/lane.h"
 
 namespace veomni::shm {
 
@@ -15,29 +15,6 @@ namespace {
 
 // An all_reduce up to this many bytes is one step: every rank reduces all of it.
 constexpr int64_t kReduceWholeBytes = 16 << 10;
-
-/// Elements [begin, end) of `numel` that rank `r` of `size` reduces.
-struct Stretch {
-  int64_t begin, end;
-};
-Stretch stretch_of(int64_t numel, int r, int size) {
-  return {numel * r / size, numel * (r + 1) / size};
-}
-
-int64_t chunks_of(int64_t bytes, int64_t chunk) { return (bytes + chunk - 1) / chunk; }
-
-/// Bytes [begin, end) of chunk `chunk` of a block of `bytes`; empty past its end.
-struct Cut {
-  int64_t begin, bytes;
-};
-Cut cut(int64_t bytes, int64_t chunk, int64_t chunk_bytes) {
-  const int64_t begin = std::min(bytes, chunk * chunk_bytes);
-  return {begin, std::min(bytes, begin + chunk_bytes) - begin};
-}
-
-int64_t sum_before(c10::IntArrayRef values, int end) {
-  return std::accumulate(values.begin(), values.begin() + end, int64_t{0});
-}
 
 }  // namespace
 
@@ -280,7 +257,8 @@ std::shared_ptr<process::Transport> ShmTransport::split(const std::vector<int>& 
     char name[32];
     std::snprintf(name, sizeof name, ".%016" PRIx64,
                   static_cast<uint64_t>(std::hash<std::string>()(id)));
-    window = std::make_unique<Window>(board_, board_->name() + name, ranks, place, &patience,
+    window = std::make_unique<Window>(board_, board_->name() + name, ranks, place,
+                                      static_cast<int>(ranks.size()), &patience,
                                       process::Clock::time_point::max());
   }
   return std::make_shared<ShmTransport>(board_, ranks, place, std::move(window));

@@ -2,8 +2,8 @@
 #include "shm/window.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "process/header.h"
 #include "veomni/base/error.h"
 
 namespace veomni::shm {
@@ -14,21 +14,20 @@ namespace {
 constexpr int64_t kSlotBytes = 64 << 10;
 constexpr int64_t kLeastLaneBytes = 16 << 10;
 
-int64_t round_up(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 }  // namespace
 
 Window::Window(std::shared_ptr<Board> board, const std::string& name,
-               const std::vector<int>& members, int rank, const process::Patience* patience,
-               process::Clock::time_point deadline)
+               const std::vector<int>& members, int rank, int num_splits,
+               const process::Patience* patience, process::Clock::time_point deadline)
     : board_(std::move(board)),
       members_(members),
       rank_(rank),
-      size_(static_cast<int>(members.size())) {
+      size_(static_cast<int>(members.size())),
+      num_splits_(num_splits) {
   const int64_t peers = size_ - 1;
   slot_bytes_ = std::max(kSlotBytes, peers * kLeastLaneBytes);
   lane_bytes_ = slot_bytes_ / peers / 64 * 64;
-  header_bytes_ = round_up(static_cast<int64_t>(sizeof(Signature)) + 2 * 8 * size_);
+  header_bytes_ = static_cast<int64_t>(process::header_bytes(num_splits_));
   const int64_t lines_bytes = size_ * static_cast<int64_t>(sizeof(Line));
   const int64_t headers_bytes = size_ * 2 * header_bytes_;
   segment_ = std::make_unique<Segment>(Segment::Options{
@@ -48,24 +47,13 @@ Window::Window(std::shared_ptr<Board> board, const std::string& name,
 }
 
 void Window::show(int64_t sequence, const Offer& offer) {
-  char* at = header(rank_, sequence);
-  std::memcpy(at, offer.signature, sizeof(Signature));
-  auto* splits = reinterpret_cast<int64_t*>(at + sizeof(Signature));
-  std::copy(offer.in_splits.begin(), offer.in_splits.end(), splits);
-  std::copy(offer.out_splits.begin(), offer.out_splits.end(), splits + size_);
+  process::write_header(header(rank_, sequence), offer, num_splits_);
   line(rank_).arrived.store(sequence + 1, std::memory_order_release);
   ring_all();
 }
 
 Offer Window::offer_of(int rank, int64_t sequence) const {
-  const char* at = header(rank, sequence);
-  Offer offer{reinterpret_cast<const Signature*>(at), {}, {}};
-  if (offer.signature->operation == Operation::kAllToAll) {
-    const auto* splits = reinterpret_cast<const int64_t*>(at + sizeof(Signature));
-    offer.in_splits = {splits, static_cast<size_t>(size_)};
-    offer.out_splits = {splits + size_, static_cast<size_t>(size_)};
-  }
-  return offer;
+  return process::read_header(header(rank, sequence), num_splits_);
 }
 
 void Window::ring_all() {

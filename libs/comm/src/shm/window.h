@@ -20,9 +20,11 @@ class Window {
  public:
   static constexpr int kSlots = 4;
 
-  /// Joins the segment `name` as `rank` of `members` (world ranks).
+  /// Joins the segment `name` as `rank` of `members` (world ranks). Offers have `num_splits`
+  /// splits: as many as ranks in the group that calls.
   Window(std::shared_ptr<Board> board, const std::string& name, const std::vector<int>& members,
-         int rank, const process::Patience* patience, process::Clock::time_point deadline);
+         int rank, int num_splits, const process::Patience* patience,
+         process::Clock::time_point deadline);
 
   /// Bytes of a slot, and of a peer's lane where each peer gets bytes of its own.
   int64_t slot_bytes() const { return slot_bytes_; }
@@ -71,7 +73,7 @@ class Window {
 
   std::shared_ptr<Board> board_;
   std::vector<int> members_;
-  int rank_, size_;
+  int rank_, size_, num_splits_;
   int64_t slot_bytes_, lane_bytes_, header_bytes_;
   std::unique_ptr<Segment> segment_;
   Line* lines_;

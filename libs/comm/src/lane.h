@@ -1,14 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Several blocks of bytes as one stream, cut into chunks.
+/// How tensors are cut into chunks.
 #pragma once
+
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 namespace veomni {
 
-/// Each block begins at a multiple of 64 in the stream, so that a chunk of a multiple of 64 bytes
+/// Elements [begin, end) of `numel` that rank `r` of `size` reduces.
+struct Stretch {
+  int64_t begin, end;
+};
+inline Stretch stretch_of(int64_t numel, int r, int size) {
+  return {numel * r / size, numel * (r + 1) / size};
+}
+
+inline int64_t chunks_of(int64_t bytes, int64_t chunk) { return (bytes + chunk - 1) / chunk; }
+
+/// Bytes [begin, end) of chunk `chunk` of a block of `bytes`; empty past its end.
+struct Cut {
+  int64_t begin, bytes;
+};
+inline Cut cut(int64_t bytes, int64_t chunk, int64_t chunk_bytes) {
+  const int64_t begin = std::min(bytes, chunk * chunk_bytes);
+  return {begin, std::min(bytes, begin + chunk_bytes) - begin};
+}
+
+inline int64_t sum_before(c10::IntArrayRef values, int end) {
+  return std::accumulate(values.begin(), values.begin() + end, int64_t{0});
+}
+
+/// Several blocks of bytes as one stream. Each block begins at a multiple of 64 in the stream, so that a chunk of a multiple of 64 bytes
 /// cuts no element in two, and elements are aligned in it.
 class Lane {
  public:
