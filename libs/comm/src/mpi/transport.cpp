@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpi/transport.h"
 
-#include <sched.h>
-
 #include <algorithm>
 
 #include "lane.h"
@@ -39,7 +37,7 @@ MpiTransport::MpiTransport(std::shared_ptr<MpiJob> job, std::vector<int> members
 /// `peer` is whom the messages are from and to.
 void MpiTransport::finish(Messages& messages, const Patience& patience, int peer) {
   for (int tries = 1; !messages.test(); ++tries) {
-    ::sched_yield();
+    give_way(tries);
     if (tries % 16 != 0) continue;
     patience.check();
     try {
@@ -79,14 +77,14 @@ void MpiTransport::exchange(const std::vector<char>& mine, std::vector<std::vect
       };
       missing.erase(std::remove_if(missing.begin(), missing.end(), came), missing.end());
       if (missing.empty()) break;
-      ::sched_yield();
+      give_way(tries);
       if (tries % 16 != 0) continue;
       patience.check();
       Messages& first = from[missing.front()];
       if (tries % 1024 == 0 && !first.test()) job_->check_peer(members()[missing.front()]);
     }
-    while (!sent.test()) {
-      ::sched_yield();
+    for (int tries = 1; !sent.test(); ++tries) {
+      give_way(tries);
       patience.check();
     }
   } catch (...) {
