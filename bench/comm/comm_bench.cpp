@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collectives of backend shm beside OpenMPI's own, and beside what two processes that copy memory
-// reach. Run by tools of this folder's README; every process is one rank.
+// reach. Run by run.sh of this folder; every process is one rank.
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 #include <torch/types.h>

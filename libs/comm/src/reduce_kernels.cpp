@@ -44,17 +44,28 @@ VEOMNI_INLINE void round_body(uint16_t* out, const float* in, int64_t n) {
 }
 
 #if defined(__x86_64__)
-#define VEOMNI_AVX2 __attribute__((target("avx2")))
-VEOMNI_AVX2 void sum_float_avx2(float* out, const float* const* ins, int count, int64_t n) {
-  sum_body(out, ins, count, n);
-}
-VEOMNI_AVX2 void sum_bfloat16_avx2(float* out, const uint16_t* const* ins, int count, int64_t n) {
-  sum_body(out, ins, count, n);
-}
-VEOMNI_AVX2 void round_avx2(uint16_t* out, const float* in, int64_t n) { round_body(out, in, n); }
-bool has_avx2() {
-  static const bool has = __builtin_cpu_supports("avx2");
-  return has;
+#define VEOMNI_LEVEL(level, features)                                                           \
+  __attribute__((target(features))) void sum_float_##level(float* out, const float* const* ins, \
+                                                           int count, int64_t n) {              \
+    sum_body(out, ins, count, n);                                                               \
+  }                                                                                             \
+  __attribute__((target(features))) void sum_bfloat16_##level(                                  \
+      float* out, const uint16_t* const* ins, int count, int64_t n) {                           \
+    sum_body(out, ins, count, n);                                                               \
+  }                                                                                             \
+  __attribute__((target(features))) void round_##level(uint16_t* out, const float* in,          \
+                                                       int64_t n) {                             \
+    round_body(out, in, n);                                                                     \
+  }
+VEOMNI_LEVEL(avx2, "avx2")
+VEOMNI_LEVEL(avx512, "avx512f,avx512bw,avx512vl,avx512dq")
+
+/// 0 portable, 1 AVX2, 2 AVX-512.
+int level() {
+  static const int level = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+                               ? 2
+                               : (__builtin_cpu_supports("avx2") ? 1 : 0);
+  return level;
 }
 #endif
 
@@ -62,21 +73,24 @@ bool has_avx2() {
 
 void sum_float(float* out, const float* const* ins, int count, int64_t n) {
 #if defined(__x86_64__)
-  if (has_avx2()) return sum_float_avx2(out, ins, count, n);
+  if (level() == 2) return sum_float_avx512(out, ins, count, n);
+  if (level() == 1) return sum_float_avx2(out, ins, count, n);
 #endif
   sum_body(out, ins, count, n);
 }
 
 void sum_bfloat16(float* out, const uint16_t* const* ins, int count, int64_t n) {
 #if defined(__x86_64__)
-  if (has_avx2()) return sum_bfloat16_avx2(out, ins, count, n);
+  if (level() == 2) return sum_bfloat16_avx512(out, ins, count, n);
+  if (level() == 1) return sum_bfloat16_avx2(out, ins, count, n);
 #endif
   sum_body(out, ins, count, n);
 }
 
 void round_to_bfloat16(uint16_t* out, const float* in, int64_t n) {
 #if defined(__x86_64__)
-  if (has_avx2()) return round_avx2(out, in, n);
+  if (level() == 2) return round_avx512(out, in, n);
+  if (level() == 1) return round_avx2(out, in, n);
 #endif
   round_body(out, in, n);
 }
