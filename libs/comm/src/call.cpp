@@ -150,7 +150,7 @@ std::string describe(const Call& call) {
   return describe(Offer{&signature, call.in_splits, call.out_splits});
 }
 
-std::string problem_of(const Call& call, int size) {
+std::string problem_of(const Call& call, int size, bool cpu_only) {
   if (call.outs.size() != call.ins.size()) return "the numbers of inputs and outputs differ";
   for (size_t i = 0; i < call.ins.size(); ++i) {
     const auto& in = call.ins[i];
@@ -158,7 +158,7 @@ std::string problem_of(const Call& call, int size) {
     if (!in.defined() || !out.defined()) return "a tensor is undefined";
     if (!in.is_contiguous() || !out.is_contiguous())
       return "a tensor is not contiguous; call .contiguous() first";
-    if (!in.is_cpu() || !out.is_cpu())
+    if (cpu_only && (!in.is_cpu() || !out.is_cpu()))
       return detail::concat("this backend takes CPU tensors only; got one on ",
                             in.is_cpu() ? out.device() : in.device());
     if (reduces(call.operation)) {

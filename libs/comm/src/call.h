@@ -66,7 +66,7 @@ std::string describe(const Offer& offer);
 std::string describe(const Call& call);
 
 /// What is wrong with one rank's call on its own in a group of `size`, or "".
-std::string problem_of(const Call& call, int size);
+std::string problem_of(const Call& call, int size, bool cpu_only = true);
 
 /// Whether rank `b`'s call fits rank `a`'s.
 bool agree(const Offer& a, int rank_a, const Offer& b, int rank_b);

@@ -2,6 +2,10 @@
 #include "reduce.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "reduce_kernels.h"
 
 namespace veomni {
 
@@ -46,6 +50,34 @@ void reduce_into(void* out, bool wide, const std::vector<const void*>& ins, int6
   }
 }
 
+/// Up to this many buffers are summed by the kernels: their addresses move along with a block.
+constexpr size_t kMaxFast = 64;
+
+void sum_floats(float* out, const std::vector<const void*>& ins, int64_t numel) {
+  const int count = static_cast<int>(ins.size());
+  std::array<const float*, kMaxFast> from;
+  float acc[kBlock];
+  for (int64_t begin = 0; begin < numel; begin += kBlock) {
+    const int64_t n = std::min(kBlock, numel - begin);
+    for (int r = 0; r < count; ++r) from[r] = static_cast<const float*>(ins[r]) + begin;
+    // With more than two, `out` may be one that is still to be read.
+    kernels::sum_float(count > 2 ? acc : out + begin, from.data(), count, n);
+    if (count > 2) std::memcpy(out + begin, acc, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
+void sum_bfloat16s(void* out, bool wide, const std::vector<const void*>& ins, int64_t numel) {
+  const int count = static_cast<int>(ins.size());
+  std::array<const uint16_t*, kMaxFast> from;
+  float acc[kBlock];
+  for (int64_t begin = 0; begin < numel; begin += kBlock) {
+    const int64_t n = std::min(kBlock, numel - begin);
+    for (int r = 0; r < count; ++r) from[r] = static_cast<const uint16_t*>(ins[r]) + begin;
+    kernels::sum_bfloat16(wide ? static_cast<float*>(out) + begin : acc, from.data(), count, n);
+    if (!wide) kernels::round_to_bfloat16(static_cast<uint16_t*>(out) + begin, acc, n);
+  }
+}
+
 }  // namespace
 
 bool can_reduce(torch::ScalarType in, torch::ScalarType out) {
@@ -64,6 +96,10 @@ bool can_reduce(torch::ScalarType in, torch::ScalarType out) {
 void reduce_buffers(void* out, torch::ScalarType out_dtype, const std::vector<const void*>& ins,
                     torch::ScalarType in_dtype, int64_t numel, ReduceOp op) {
   const bool wide = out_dtype != in_dtype;
+  if (op == ReduceOp::kSum && !ins.empty() && ins.size() <= kMaxFast) {
+    if (in_dtype == torch::kFloat) return sum_floats(static_cast<float*>(out), ins, numel);
+    if (in_dtype == torch::kBFloat16) return sum_bfloat16s(out, wide, ins, numel);
+  }
   switch (in_dtype) {
     case torch::kDouble: return reduce_into<double, double>(out, wide, ins, numel, op);
     case torch::kFloat: return reduce_into<float, float>(out, wide, ins, numel, op);

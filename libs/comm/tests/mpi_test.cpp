@@ -111,6 +111,9 @@ TEST(Hierarchical, CarriesADeviceMesh) {
 }  // namespace veomni
 
 int main(int argc, char** argv) {
+  // One report of a job is enough.
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (rank && std::atoi(rank) != 0) ::unsetenv("GTEST_OUTPUT");
   ::testing::InitGoogleTest(&argc, argv);
   const int failures = RUN_ALL_TESTS();
   veomni::finalize_mpi();

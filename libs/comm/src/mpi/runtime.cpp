@@ -18,9 +18,15 @@ constexpr size_t kReasonBytes = 4000;
 // MPI counts in int.
 constexpr int64_t kPiece = 256 << 20;
 
-void give_way() { ::sched_yield(); }
-
 }  // namespace
+
+void give_way(int64_t tries) {
+  if (tries < 300) {
+    ::sched_yield();
+  } else {
+    std::this_thread::sleep_for(std::chrono::microseconds(tries < 3000 ? 20 : 200));
+  }
+}
 
 void check_mpi(int code, const char* what) {
   if (code == MPI_SUCCESS) return;
@@ -84,7 +90,7 @@ std::shared_ptr<MpiJob> MpiJob::make(process::Clock::time_point deadline) {
   MPI_Comm comm = MPI_COMM_NULL;
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request), "MPI_Comm_idup");
-  for (int done = 0; !done; give_way()) {
+  for (int done = 0, tries = 0; !done; give_way(tries++)) {
     check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
     VEOMNI_CHECK(done || process::Clock::now() < deadline,
                  "the other ranks did not make their MPI world in time");
@@ -105,7 +111,8 @@ MpiJob::~MpiJob() {
     if (untold_.exchange(false)) tell(kTagAbort, reason());
     tell(kTagLeft, "-");
     const auto give_up = process::Clock::now() + std::chrono::milliseconds(500);
-    while (!telling_.test() && process::Clock::now() < give_up) give_way();
+    for (int tries = 0; !telling_.test() && process::Clock::now() < give_up; ++tries)
+      give_way(tries);
   } catch (const Error&) {
     // They learn it from their launcher.
   }

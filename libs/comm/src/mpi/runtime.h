@@ -22,6 +22,10 @@ void check_mpi(int code, const char* what);
 /// Starts MPI if it has not been, and gives this rank's place.
 void start_mpi(int* rank, int* size);
 
+/// Between two tests of messages, the how-manieth in `tries`: gives the core away, and after some
+/// tries for a while, so that a thread that waits long leaves the cores to those that compute.
+void give_way(int64_t tries);
+
 /// Messages under way, over buffers that others own. Finishing is theirs too: what is left when the
 /// set is destroyed cannot be taken back from MPI, so its owner keeps the buffers for ever.
 class Messages {
@@ -31,10 +35,6 @@ class Messages {
   /// Whether all are through. Does not wait.
   bool test();
   bool empty() const { return requests_.empty(); }
-  /// Calls `give_way` between tests until all are through.
-  template <typename GiveWay> void finish(GiveWay give_way) {
-    while (!test()) give_way();
-  }
 
  private:
   std::vector<MPI_Request> requests_;

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mpi/transport.h"
 
-#include <sched.h>
-#include <sys/prctl.h>
-
 #include <algorithm>
-#include <thread>
 
 #include "lane.h"
 #include "process/header.h"
@@ -21,20 +17,6 @@ constexpr int kFirstTag = 16, kTags = 32000;
 constexpr int64_t kChunkBytes = 512 << 10;
 // An all_reduce up to this many bytes is one round: every rank reduces all of it.
 constexpr int64_t kReduceWholeBytes = 16 << 10;
-
-/// Between two looks at MPI: first the others' turn, then sleep. A thread that only gave way would still get half of the
-/// core on which its rank computes.
-void pause(int tries) {
-  constexpr int kTurns = 32;
-  if (tries <= kTurns) {
-    ::sched_yield();
-  } else {
-    // The kernel would add 50 us to so short a sleep.
-    thread_local const int exact = prctl(PR_SET_TIMERSLACK, 1000);
-    static_cast<void>(exact);
-    std::this_thread::sleep_for(std::chrono::microseconds(20));
-  }
-}
 
 /// Keeps for ever what MPI may still touch.
 template <typename... T> void abandon(T&&... things) {
@@ -55,7 +37,7 @@ MpiTransport::MpiTransport(std::shared_ptr<MpiJob> job, std::vector<int> members
 /// `peer` is whom the messages are from and to.
 void MpiTransport::finish(Messages& messages, const Patience& patience, int peer) {
   for (int tries = 1; !messages.test(); ++tries) {
-    pause(tries);
+    give_way(tries);
     if (tries % 16 != 0) continue;
     patience.check();
     try {
@@ -95,14 +77,14 @@ void MpiTransport::exchange(const std::vector<char>& mine, std::vector<std::vect
       };
       missing.erase(std::remove_if(missing.begin(), missing.end(), came), missing.end());
       if (missing.empty()) break;
-      pause(tries);
+      give_way(tries);
       if (tries % 16 != 0) continue;
       patience.check();
       Messages& first = from[missing.front()];
       if (tries % 1024 == 0 && !first.test()) job_->check_peer(members()[missing.front()]);
     }
     for (int tries = 1; !sent.test(); ++tries) {
-      pause(tries);
+      give_way(tries);
       patience.check();
     }
   } catch (...) {

@@ -115,6 +115,7 @@ void CallTask::run(const std::atomic<bool>& stop) {
   ticket_.start(Clock::time_point(std::chrono::nanoseconds(deadline_)));
   Patience patience(*group_->job, deadline_, stop);
   try {
+    group_->job->poll();  // a call that waits for nobody must see an abort too
     if (group_->job->aborted()) throw JobAborted();
     execute(patience);
   } catch (const JobAborted&) {

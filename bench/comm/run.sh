@@ -1,0 +1,13 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Prints the table of collectives for 2 and 4 ranks: bench/comm/run.sh BUILD_DIR [RANKS...]
+set -e
+build=$1
+shift
+here=$(dirname "$0")
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+for ranks in ${@:-2 4}; do
+  # bind-to none: as a job is started; the memcpy rows are measured under the same.
+  mpirun --oversubscribe --bind-to none --mca btl vader,self -n "$ranks" "$build/bin/comm_bench"
+  "$here/../../.venv/bin/python" "$here/gloo.py" "$ranks"
+done
