@@ -38,12 +38,21 @@ def tree_cpu_s(pid):
     return sum(used.get(p, 0) for p in members) / os.sysconf("SC_CLK_TCK")
 
 
+def page_faults(pid):
+    """Page faults of a process that needed no disk, since it began."""
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 class Watch:
-    """Steps of one run, with the foreign share of each."""
+    """Steps of one run, with the foreign share and the page faults of each."""
 
     def __init__(self, pid, metrics):
         self.pid, self.metrics = pid, metrics
         self.begin, self.first_step_s, self.rows, self.foreign = time.monotonic(), None, [], []
+        self.faults = []   # since the start of the process, when each step had ended
         self.mark = None
 
     def poll(self):
@@ -61,6 +70,7 @@ class Watch:
         for line in lines[len(self.rows):]:
             self.rows.append(json.loads(line))
             self.foreign.append(share)
+            self.faults.append(page_faults(self.pid))
 
 
 def run(command, metrics, env, log, limit_s):

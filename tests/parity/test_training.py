@@ -193,9 +193,11 @@ def test_what_a_run_writes(tmp_path):
               "metrics": ["loss", "perplexity", "bits_per_byte", "unigram_bits_per_byte"]}
     veomni("train", job.recipe(eval={"every": 5, "sources": [source], "samples": ["abc"], "generate": {"max_new_tokens": 5}}))
     out = tmp_path / "run"
-    keys = {"step", "loss", "grad_norm", "lr", "tokens", "tokens_per_second", "step_ms", "mfu", "peak_rss_mib"}
+    keys = {"step", "loss", "grad_norm", "lr", "tokens", "tokens_per_second", "step_ms", "mfu", "peak_rss_mib",
+            "memory_live_mib", "memory_peak_mib", "memory_cached_mib"}
     metrics = read_metrics(out)
     assert all(keys <= set(m) for m in metrics)
+    assert all(0 < m["memory_live_mib"] <= m["memory_peak_mib"] <= m["memory_cached_mib"] for m in metrics)
     assert "eval/held_loss" in metrics[4]
     table = json.loads((out / "eval.json").read_text())
     assert abs(table["held_bits_per_byte"] - table["held_loss"] / 0.6931471805599453) < 1e-9   # one byte a token

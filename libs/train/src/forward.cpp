@@ -194,6 +194,7 @@ void forward_on_rank(const ForwardOptions& options, DeviceMesh& mesh) {
 }  // namespace
 
 void run_forward(const ForwardOptions& options) {
+  apply_memory(options.memory);
   apply_ops(options.ops);
   const std::string job = fmt::format("{}\n{}\n{}\n{}", options.model_dir, options.input_file,
                                       options.dtype, options.grads);

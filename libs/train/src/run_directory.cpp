@@ -10,6 +10,7 @@
 
 #include "veomni/base/error.h"
 #include "veomni/io/output_file.h"
+#include "veomni/ops/caching_allocator.h"
 
 namespace veomni::train {
 
@@ -97,6 +98,12 @@ void RunDirectory::add_step(const StepResult& result, int64_t step, double step_
   m.step_ms = step_ms;
   m.tokens_per_second = static_cast<double>(result.tokens) / step_ms * 1e3;
   m.peak_rss_mib = peak_rss_mib();
+  if (const auto memory = ops::memory_stats()) {
+    constexpr double kMib = 1 << 20;
+    m.more["memory_live_mib"] = static_cast<double>(memory->live_bytes) / kMib;
+    m.more["memory_peak_mib"] = static_cast<double>(memory->peak_bytes) / kMib;
+    m.more["memory_cached_mib"] = static_cast<double>(memory->held_bytes) / kMib;
+  }
   m.more["model_tflop"] = result.flops / 1e12;
   if (result.losses.size() > 1) {
     for (const auto& [name, value] : result.losses) m.more["loss/" + name] = value;

@@ -104,6 +104,7 @@ std::string numbered(const std::string& file, size_t index, size_t count) {
 }  // namespace
 
 void run_generate(const ServeOptions& options) {
+  apply_memory({});
   const bool drawing = options.output_modality != "text";
   VEOMNI_CHECK_CONFIG(!drawing || !options.out.empty(), "--output-modality ",
                       options.output_modality, " needs --out FILE to write to");

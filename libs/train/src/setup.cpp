@@ -5,6 +5,7 @@
 
 #include "veomni/base/error.h"
 #include "veomni/nn/dtype.h"
+#include "veomni/ops/caching_allocator.h"
 #include "veomni/ops/linear.h"
 
 namespace veomni::train {
@@ -72,6 +73,8 @@ void check_vocabulary(const data::Tokenizer& tokenizer, int64_t vocab_size,
                       tokenizer.vocab_size(), " ids, the model's vocab_size is ", vocab_size,
                       "; raise vocab_size or choose its own tokenizer");
 }
+
+void apply_memory(const MemoryOptions& options) { ops::set_cpu_allocator(options.allocator); }
 
 void apply_ops(const OpsOptions& options) { ops::set_linear_backend(options.linear); }
 

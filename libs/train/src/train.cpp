@@ -154,6 +154,7 @@ void set_determinism(const Recipe& recipe) {
 }  // namespace
 
 void run_train(const Recipe& recipe, const TrainFlags& flags) {
+  apply_memory(recipe.memory);
   apply_ops(recipe.ops);
   set_determinism(recipe);
   if (flags.print_plan) {
@@ -189,6 +190,7 @@ ReadyModel load_for_eval(const Recipe& recipe, const std::string& directory, Dev
 }  // namespace
 
 void run_eval(const Recipe& recipe, const std::string& directory, const std::string& out) {
+  apply_memory(recipe.memory);
   apply_ops(recipe.ops);
   set_determinism(recipe);
   VEOMNI_CHECK_CONFIG(fs::is_directory(directory), "--checkpoint: no such directory: ", directory);

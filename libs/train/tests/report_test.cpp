@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -24,6 +25,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
+using testing::Pair;
 using testing::ThrowsMessage;
 
 TEST(Html, EscapesTextAndRepairsUtf8) {
@@ -148,6 +150,16 @@ TEST(MetricCharts, EvaluationLiesOverTraining) {
   EXPECT_THAT(loss[2].x, ElementsAre(2));
   EXPECT_THAT(loss[2].y, ElementsAre(2.5));
   EXPECT_EQ(charts.charts[1].curves[0].name, "image/coco");
+}
+
+TEST(MetricCharts, TheAllocatorsNumbersAreOneChart) {
+  auto m = step(1);
+  m.more = {{"memory_live_mib", 10}, {"memory_peak_mib", 20}, {"memory_cached_mib", 24}};
+  const auto charts = metric_charts({m});
+  EXPECT_EQ(charts.charts.back().title, "Memory of tensors");
+  std::map<std::string, double> values;
+  for (const auto& curve : charts.charts.back().curves) values[curve.name] = curve.y.at(0);
+  EXPECT_THAT(values, ElementsAre(Pair("cached", 24), Pair("live", 10), Pair("peak", 20)));
 }
 
 TEST(MetricCharts, WhatWasNotMeasuredHasNoChartButADivergedLossHas) {

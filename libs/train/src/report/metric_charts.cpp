@@ -35,9 +35,16 @@ ReportChart chart_of(const std::vector<StepMetrics>& metrics, ReportChart chart,
   return chart;
 }
 
-/// Puts the numbers of `more` into the loss chart, "Loss by source", or charts of their own.
+/// "memory_live_mib" -> "live", "" for a name that is not of the allocator
+std::string memory_curve(const std::string& name) {
+  const std::string_view prefix = "memory_", unit = "_mib";
+  if (!name.starts_with(prefix) || !name.ends_with(unit)) return "";
+  return name.substr(prefix.size(), name.size() - prefix.size() - unit.size());
+}
+
+/// Puts the numbers of `more` into the loss chart, "Loss by source", "Memory of tensors", or charts of their own.
 void add_more(const std::vector<StepMetrics>& metrics, ReportChart& loss, ReportChart& by_source,
-              std::vector<ReportChart>& others) {
+              ReportChart& memory, std::vector<ReportChart>& others) {
   for (const auto& m : metrics) {
     for (const auto& [name, value] : m.more) {
       const size_t slash = name.rfind('/');
@@ -45,6 +52,8 @@ void add_more(const std::vector<StepMetrics>& metrics, ReportChart& loss, Report
       const std::string curve = slash == std::string::npos ? "train" : name.substr(0, slash);
       if (name.starts_with("loss/")) {
         add_point(by_source, name.substr(5), m.step, value);
+      } else if (const std::string kind = memory_curve(name); !kind.empty()) {
+        add_point(memory, kind, m.step, value);
       } else if (measure == "loss") {
         add_point(loss, curve, m.step, value);
       } else {
@@ -62,9 +71,9 @@ void add_more(const std::vector<StepMetrics>& metrics, ReportChart& loss, Report
 
 ReportCharts metric_charts(const std::vector<StepMetrics>& metrics) {
   ReportChart loss = chart_of(metrics, {"Loss", "", {}}, &StepMetrics::loss);
-  ReportChart by_source{"Loss by source", "", {}};
+  ReportChart by_source{"Loss by source", "", {}}, memory{"Memory of tensors", "MiB", {}, false};
   std::vector<ReportChart> charts, others;
-  add_more(metrics, loss, by_source, others);
+  add_more(metrics, loss, by_source, memory, others);
 
   charts.push_back(std::move(loss));
   charts.push_back(std::move(by_source));
@@ -75,6 +84,7 @@ ReportCharts metric_charts(const std::vector<StepMetrics>& metrics) {
       chart_of(metrics, {"Tokens per second", "", {}}, &StepMetrics::tokens_per_second));
   charts.push_back(
       chart_of(metrics, {"Peak memory", "MiB", {}, false}, &StepMetrics::peak_rss_mib));
+  charts.push_back(std::move(memory));
   charts.push_back(chart_of(metrics, {"Model FLOP utilisation", "%", {}}, &StepMetrics::mfu, 100));
   std::erase_if(charts, [](const ReportChart& chart) { return chart.curves.empty(); });
   return {std::move(charts)};

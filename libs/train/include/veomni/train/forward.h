@@ -16,6 +16,7 @@ struct ForwardOptions {
   CommOptions comm;
   parallel::ParallelOptions parallel;
   OpsOptions ops;
+  MemoryOptions memory;
 };
 /// What `--section.key=value` may set.
 template <typename Visitor> void visit_fields(Visitor& v, ForwardOptions& o) {
@@ -23,6 +24,7 @@ template <typename Visitor> void visit_fields(Visitor& v, ForwardOptions& o) {
   v("comm", o.comm, "how they talk");
   v("parallel", o.parallel, "how the model is spread over them");
   v("ops", o.ops, "which kernels compute");
+  v("memory", o.memory, "where tensors lie");
 }
 
 /// Input tensors, named as Hugging Face's forward arguments:

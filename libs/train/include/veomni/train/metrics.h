@@ -28,7 +28,9 @@ struct StepMetrics {
   double mfu = kUnknown;                ///< model FLOP/s over the machine's peak, 0 to 1
   double peak_rss_mib = kUnknown;       ///< peak resident memory of the process so far, MiB
   /// Further numbers by name: "loss/<source>" for a source's or modality's share of the loss, "eval/loss",
-  /// "eval/<set>/<metric>" for an evaluation done after this step. A name must differ from the fields' above.
+  /// "eval/<set>/<metric>" for an evaluation done after this step; of the caching allocator, for this process in MiB,
+  /// "memory_live_mib" (tensors that are alive after the step), "memory_peak_mib" (the most so far) and
+  /// "memory_cached_mib" (held of the system, in use or not). A name must differ from the fields' above.
   std::map<std::string, double> more;
 };
 

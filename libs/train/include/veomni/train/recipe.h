@@ -57,6 +57,16 @@ template <typename Visitor> void visit_fields(Visitor& v, OpsOptions& o) {
     one_of({"auto", "onednn", "blas", "own"}));
 }
 
+struct MemoryOptions {
+  std::string allocator = "caching";
+};
+template <typename Visitor> void visit_fields(Visitor& v, MemoryOptions& o) {
+  v("allocator", o.allocator,
+    "who gives tensors on the CPU their memory; caching: freed memory stays, in huge pages, for "
+    "the next step; system: libtorch's own, which is malloc",
+    one_of({"caching", "system"}));
+}
+
 struct CodebookOptions {
   int64_t autoencoder_steps = 0;
   int64_t restart_every = 0;
@@ -162,6 +172,7 @@ struct Recipe {
   parallel::ParallelOptions parallel;
   CommOptions comm;
   OpsOptions ops;
+  MemoryOptions memory;
   optim::OptimOptions optim;
   TrainOptions train;
   EvalOptions eval;
@@ -177,6 +188,7 @@ template <typename Visitor> void visit_fields(Visitor& v, Recipe& o) {
   v("parallel", o.parallel, "how each part of the model is spread over them");
   v("comm", o.comm, "how they talk");
   v("ops", o.ops, "which kernels compute");
+  v("memory", o.memory, "where tensors lie");
   v("optim", o.optim, "how it is optimised");
   v("train", o.train, "how long, in what portions");
   v("eval", o.eval, "how it is judged");
