@@ -302,7 +302,7 @@ std::shared_ptr<Communicator> make_group_communicator(std::shared_ptr<Job> job,
   group->name = group->id = "world";
   group->timeout = timeout;
   ThreadContext context;
-  if (job->size() > 1) context = {rank_label(job->rank(), job->size()), job->rank() == 0};
+  if (job->size() > 1) context = {rank_label(job->rank(), job->size()), job->rank() == 0, job->rank()};
   auto progress = std::make_shared<Progress>(std::move(context), [job] { job->poll(); });
   return std::make_shared<GroupCommunicator>(std::move(progress), std::move(group));
 }
