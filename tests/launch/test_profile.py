@@ -153,4 +153,4 @@ def test_ranks_that_profile_differently_are_refused(job):
     said = [rank.communicate(timeout=120)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [2, 2], said
     assert "another job than rank 0" in said[0] + said[1]
-    assert not (job.folder / "differ").exists()
+    assert not (job.folder / "differ" / "profile").exists()

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <unordered_set>
 
 #include "veomni/base/context.h"
@@ -14,16 +15,22 @@ namespace veomni::trace {
 
 namespace {
 
+static_assert(std::is_trivially_destructible_v<Event>);
+
 /// One producer, its thread; one consumer, take(). `head` and `tail` only grow.
 struct Ring {
-  Ring(int worker, int thread) : worker(worker), thread(thread), slots(kCapacity) {
+  Ring(int worker, int thread) : worker(worker), thread(thread) {
     char text[16] = "";
     pthread_getname_np(pthread_self(), text, sizeof text);
     name = text;
   }
+  ~Ring() { std::allocator<Event>().deallocate(slots, kCapacity); }
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
   const int worker, thread;
   std::string name;
-  std::vector<Event> slots;
+  /// Raw memory: clearing it would take milliseconds of the first step that is recorded.
+  Event* const slots = std::allocator<Event>().allocate(kCapacity);
   std::atomic<size_t> head{0}, tail{0};
   std::atomic<int64_t> dropped{0};
 };
@@ -103,7 +110,7 @@ void record(const Event& event) {
     ring->dropped.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  ring->slots[head % kCapacity] = event;
+  std::construct_at(&ring->slots[head % kCapacity], event);
   ring->head.store(head + 1, std::memory_order_release);
 }
 

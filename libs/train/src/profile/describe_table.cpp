@@ -13,6 +13,10 @@ namespace {
 constexpr size_t kTop = 15;
 
 double per(double total, int64_t steps) { return steps ? total / static_cast<double>(steps) : 0; }
+/// "24", "0.6667"
+std::string calls_of(int64_t calls, int64_t steps) {
+  return fmt::format("{:.4g}", per(static_cast<double>(calls), steps));
+}
 double percent(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
 
 PhaseTime phase_of(const ProfileTable& table, const char* name) {
@@ -60,24 +64,26 @@ std::string title(const char* what, size_t count, const char* plural) {
 
 std::string describe_ops(const ProfileTable& table) {
   auto ops = by_time(table.ops, [](const OpTime& op) { return op.ms; });
-  std::string text = fmt::format("{:<34}{:>10}{:>12}{:>9}{:>12}\n", title("op", ops.size(), "ops"),
-                                 "calls", "ms a step", "share", "GFLOP/s");
+  std::string text = fmt::format("{:<34}{:>13}{:>12}{:>9}{:>12}\n", title("op", ops.size(), "ops"),
+                                 "calls a step", "ms a step", "share", "GFLOP/s");
   ops.resize(std::min(ops.size(), kTop));
   for (const auto& [name, op] : ops) {
     const std::string rate =
         op.flops > 0 && op.ms > 0 ? fmt::format("{:.1f}", op.flops / op.ms / 1e6) : "-";
-    text += fmt::format("{:<34}{:>10}{:>12.2f}{:>8.1f}%{:>12}\n", name, op.calls,
-                        per(op.ms, table.steps), percent(op.ms, table.step_ms), rate);
+    text +=
+        fmt::format("{:<34}{:>13}{:>12.2f}{:>8.1f}%{:>12}\n", name, calls_of(op.calls, table.steps),
+                    per(op.ms, table.steps), percent(op.ms, table.step_ms), rate);
   }
   return text;
 }
 
 std::string describe_collectives(const ProfileTable& table) {
-  std::string text = fmt::format("{:<28}{:>10}{:>14}{:>13}{:>16}\n", "collective", "calls",
+  std::string text = fmt::format("{:<28}{:>14}{:>14}{:>13}{:>16}\n", "collective", "calls a step",
                                  "MiB a step", "ms running", "ms waited for");
   for (const auto& [name, c] :
        by_time(table.collectives, [](const CollectiveTime& c) { return c.waiting_ms; })) {
-    text += fmt::format("{:<28}{:>10}{:>14.3f}{:>13.2f}{:>16.2f}\n", name, c.calls,
+    text += fmt::format("{:<28}{:>14}{:>14.3f}{:>13.2f}{:>16.2f}\n", name,
+                        calls_of(c.calls, table.steps),
                         per(static_cast<double>(c.bytes), table.steps) / (1 << 20),
                         per(c.ms, table.steps), per(c.waiting_ms, table.steps));
   }
@@ -87,13 +93,13 @@ std::string describe_collectives(const ProfileTable& table) {
 std::string describe_units(const ProfileTable& table) {
   auto units = by_time(table.units, [](const UnitTime& unit) { return unit.ms(); });
   std::string text =
-      fmt::format("{:<44}{:>8}{:>11}{:>12}{:>11}\n", title("unit", units.size(), "units"), "calls",
+      fmt::format("{:<44}{:>13}{:>11}{:>12}{:>11}\n", title("unit", units.size(), "units"), "calls a step",
                   "forward", "recompute", "backward");
   units.resize(std::min(units.size(), kTop));
   for (const auto& [name, unit] : units) {
-    text += fmt::format("{:<44}{:>8}{:>11.2f}{:>12.2f}{:>11.2f}\n", name, unit.passes,
-                        per(unit.forward_ms, table.steps), per(unit.recompute_ms, table.steps),
-                        per(unit.backward_ms, table.steps));
+    text += fmt::format("{:<44}{:>13}{:>11.2f}{:>12.2f}{:>11.2f}\n", name,
+                        calls_of(unit.passes, table.steps), per(unit.forward_ms, table.steps),
+                        per(unit.recompute_ms, table.steps), per(unit.backward_ms, table.steps));
   }
   return text;
 }
@@ -129,17 +135,17 @@ std::string describe_ranks(const std::vector<std::vector<double>>& rows) {
   for (const char* name : kPhases) names.push_back(std::string("  ") + name);
   std::string text = fmt::format("{:<28}{:>10}{:>10}{:>10}{:>10}\n",
                                  fmt::format("{} ranks, ms a step", rows.size()), "min", "median",
-                                 "max", "slowest");
+                                 "max", "longest");
   for (size_t i = 0; i < names.size(); ++i) {
     std::vector<double> values;
     for (const auto& row : rows) values.push_back(row[i]);
-    const auto slowest = std::max_element(values.begin(), values.end()) - values.begin();
-    if (values[slowest] == 0) continue;
+    const auto longest = std::max_element(values.begin(), values.end()) - values.begin();
+    if (values[longest] == 0) continue;
     std::sort(values.begin(), values.end());
     const size_t half = values.size() / 2;
     const double median = values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
     text += fmt::format("{:<28}{:>10.2f}{:>10.2f}{:>10.2f}{:>10}\n", names[i], values.front(),
-                        median, values.back(), fmt::format("rank {}", slowest));
+                        median, values.back(), fmt::format("rank {}", longest));
   }
   for (size_t rank = 0; rank < rows.size(); ++rank) {
     if (rows[rank].back() > 0)

@@ -60,7 +60,7 @@ std::string describe(const ProfileTable& table);
 
 /// What ranks tell one another: ms a step by kRankRows.
 std::vector<double> rank_row(const ProfileTable& table);
-/// min, median, max over the ranks and who is slowest. @param rows  rank_row of every rank
+/// min, median, max over the ranks and whose is longest. @param rows  rank_row of every rank
 std::string describe_ranks(const std::vector<std::vector<double>>& rows);
 
 }  // namespace veomni::train

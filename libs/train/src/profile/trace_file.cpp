@@ -14,7 +14,7 @@ namespace veomni::train {
 
 namespace {
 
-std::string quoted(const std::string& text) {
+std::string in_json(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -25,7 +25,7 @@ std::string microseconds(int64_t ns) {
 
 std::string metadata(int rank, int thread, const char* what, const std::string& name) {
   return fmt::format(R"({{"name":"{}","ph":"M","pid":{},"tid":{},"args":{{"name":{}}}}})", what,
-                     rank, thread, quoted(name));
+                     rank, thread, in_json(name));
 }
 
 std::string arguments(const trace::Event& event) {
@@ -33,9 +33,9 @@ std::string arguments(const trace::Event& event) {
   const auto add = [&](const char* key, const std::string& value) {
     args += fmt::format("{}\"{}\":{}", args.empty() ? "" : ",", key, value);
   };
-  if (event.pass) add("pass", quoted(event.pass));
-  if (event.label) add("unit", quoted(event.label));
-  if (event.group) add("group", quoted(event.group));
+  if (event.pass) add("pass", in_json(event.pass));
+  if (event.label) add("unit", in_json(event.label));
+  if (event.group) add("group", in_json(event.group));
   if (event.category == trace::Category::kCollective) add("bytes", std::to_string(event.bytes));
   if (event.flops > 0) add("flops", fmt::format("{:.0f}", event.flops));
   return args;
@@ -46,7 +46,7 @@ std::string span(int rank, int thread, int64_t origin_ns, const trace::Event& ev
   if (event.pass) name.append(" ").append(event.pass);
   return fmt::format(
       R"({{"name":{},"cat":"{}","ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"args":{{{}}}}})",
-      quoted(name), trace::name_of(event.category), rank, thread,
+      in_json(name), trace::name_of(event.category), rank, thread,
       microseconds(event.begin_ns - origin_ns), microseconds(event.end_ns - event.begin_ns),
       arguments(event));
 }
