@@ -94,6 +94,8 @@ MISTAKES = {
     "no such tokenizer": (["--data.tokenizer=/nonexistent"], "/nonexistent"),
     "no such model": (["--model.foundation={path: /nonexistent}"], "/nonexistent"),
     "vocabulary too small": (["--model.foundation.config.vocab_size=10"], "vocab_size"),
+    "profiled steps that are no range": (["--profile-steps=7"], "A..B"),
+    "profiled steps past the end": (["--profile-steps=2..3"], "train.steps is 2"),
     "no such checkpoint": (["--checkpoint.resume=/nonexistent"], "/nonexistent"),
 }
 

@@ -75,7 +75,10 @@ def make_qwen2_vl(folder, seed):
             if name.endswith("bias"):
                 parameter.sub_(1)
     model.save_pretrained(folder)
+    shared = Qwen2VLImageProcessorPil.size      # transformers writes the sizes it is given into what all processors share
+    Qwen2VLImageProcessorPil.size = dict(shared)
     processor = Qwen2VLImageProcessorPil(patch_size=VISION_PATCH, min_pixels=64, max_pixels=64 * 60)
+    Qwen2VLImageProcessorPil.size = shared
     (folder / "preprocessor_config.json").write_text(processor.to_json_string())
     return model, tokenizer, processor
 

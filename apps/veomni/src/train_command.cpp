@@ -13,6 +13,7 @@ void add_train(CLI::App& app) {
     std::string recipe;
     train::TrainFlags train;
     bool print_recipe = false;
+    std::string profile_steps;
   };
   auto flags = std::make_shared<Flags>();
   auto* command = app.add_subcommand(
@@ -25,6 +26,10 @@ void add_train(CLI::App& app) {
                     "show the recipe with every default filled in, and stop");
   command->add_flag("--check-data", flags->train.check_data,
                     "read and tokenize one pass of every source, report, and stop");
+  command->add_flag("--profile", flags->train.profile,
+                    "trace steps 5 to 7 and say where their time went, in <output>/profile");
+  command->add_option("--profile-steps", flags->profile_steps, "other steps, as A..B")
+      ->type_name("A..B");
   command->footer(
       "Any key of the recipe can be set as --section.key=value, e.g. --optim.lr=1e-3 "
       "--train.steps=100.");
@@ -34,6 +39,10 @@ void add_train(CLI::App& app) {
     if (flags->print_recipe) {
       std::fputs(train::resolved_recipe(recipe).c_str(), stdout);
       return;
+    }
+    if (!flags->profile_steps.empty()) {
+      flags->train.profile = true;
+      flags->train.profile_steps = train::parse_steps(flags->profile_steps);
     }
     train::run_train(recipe, flags->train);
   });

@@ -94,6 +94,19 @@ const char* name_of(Operation operation) {
   return "?";
 }
 
+const char* wait_name_of(Operation operation) {
+  switch (operation) {
+    case Operation::kAllReduce: return "wait all_reduce";
+    case Operation::kAllGather: return "wait all_gather";
+    case Operation::kReduceScatter: return "wait reduce_scatter";
+    case Operation::kAllToAll: return "wait all_to_all";
+    case Operation::kBroadcast: return "wait broadcast";
+    case Operation::kBarrier: return "wait barrier";
+    case Operation::kSplit: return "wait split";
+  }
+  return "?";
+}
+
 Signature sign(const Call& call) {
   Signature s{};
   s.operation = call.operation;

@@ -24,6 +24,8 @@ enum class Operation : int32_t {
 };
 
 const char* name_of(Operation operation);
+/// What a profile calls the wait for one: "wait all_gather".
+const char* wait_name_of(Operation operation);
 
 /// A call without its tensors: what ranks compare and messages show. Plain bytes, so that it can
 /// lie in shared memory, travel, or wait in a ring without allocating.

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "veomni/base/trace.h"
 #include "watchdog.h"
 
 namespace veomni {
@@ -61,6 +62,19 @@ bool put(int file, const char* text, size_t length) {
     length -= static_cast<size_t>(written);
   }
   return true;
+}
+
+/// The call as a span of the thread that ran it.
+void trace_call(const Flight::Entry& entry) {
+  trace::Event event;
+  event.begin_ns = entry.started.load(std::memory_order_relaxed);
+  event.end_ns = trace::now_ns();
+  event.category = trace::Category::kCollective;
+  event.name = veomni::name_of(entry.signature.operation);
+  event.label = entry.label[0] ? trace::intern(entry.label) : nullptr;
+  event.group = trace::intern(entry.group);
+  event.bytes = entry.signature.bytes;
+  trace::record(event);
 }
 
 }  // namespace
@@ -119,6 +133,7 @@ void Flight::Ticket::set_deadline(Clock::time_point deadline) const {
 void Flight::Ticket::end(bool failed) const {
   Entry* e = entry();
   if (!e) return;
+  if (trace::on()) trace_call(*e);
   e->overdue.store(0, std::memory_order_relaxed);
   e->ended.store(now_ns(), std::memory_order_relaxed);
   e->state.store(failed ? State::kFailed : State::kDone, std::memory_order_relaxed);

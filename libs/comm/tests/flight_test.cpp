@@ -6,11 +6,14 @@
 #include <torch/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <thread>
 
 #include "processes.h"
 #include "shm_ranks.h"
+#include "veomni/base/context.h"
+#include "veomni/base/trace.h"
 #include "veomni/comm/fault.h"
 #include "veomni/comm/run_ranks.h"
 
@@ -95,6 +98,44 @@ TEST_P(FlightRecorder, ShowsCallsWithTheirModuleAndState) {
   });
   EXPECT_THAT(flight_ranks(), SizeIs(0));
   EXPECT_FALSE(write_flight("/dev/null", 0));
+}
+
+TEST_P(FlightRecorder, ATraceHasEveryCallAndEveryWait) {
+  run(2, 20s, [](Communicator& comm) {
+    const int worker = thread_context().worker;
+    EXPECT_EQ(worker, comm.rank());
+    comm.barrier()->wait();
+    trace::take(worker);
+    trace::start();
+    auto x = torch::ones({3, 5}, torch::kBFloat16);
+    const std::string label = "foundation.layers.7";
+    {
+      CallLabel scope(label);
+      comm.all_reduce(x, x, ReduceOp::kSum)->wait();
+    }
+    comm.barrier()->wait();
+    trace::stop();
+    std::vector<trace::Event> calls;
+    std::vector<std::string> waits;
+    for (const auto& thread : trace::take(worker)) {
+      for (const auto& event : thread.events) {
+        EXPECT_LE(event.begin_ns, event.end_ns);
+        if (event.category == trace::Category::kWait) waits.push_back(event.name);
+        if (event.category == trace::Category::kCollective) calls.push_back(event);
+      }
+    }
+    EXPECT_THAT(waits, ::testing::ElementsAre("wait all_reduce", "wait barrier"));
+    ASSERT_THAT(calls, SizeIs(2));
+    std::sort(calls.begin(), calls.end(),
+              [](const auto& a, const auto& b) { return a.begin_ns < b.begin_ns; });
+    EXPECT_STREQ(calls[0].name, "all_reduce");
+    EXPECT_STREQ(calls[0].label, "foundation.layers.7");
+    EXPECT_STREQ(calls[0].group, "world");
+    EXPECT_EQ(calls[0].bytes, 30);
+    EXPECT_STREQ(calls[1].name, "barrier");
+    EXPECT_EQ(calls[1].label, nullptr);
+    EXPECT_EQ(calls[1].bytes, 0);
+  });
 }
 
 TEST_P(FlightRecorder, KeepsTheLastCalls) {

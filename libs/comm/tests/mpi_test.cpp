@@ -32,6 +32,12 @@ void run_with(const Make& make, std::chrono::milliseconds timeout,
   auto comm = make(timeout);
   RankScope scope(comm->rank(), comm->size());
   try {
+    // A body that ends the job must not meet a rank that is still being made.
+    comm->barrier()->wait();
+  } catch (const AbortedError&) {
+    // The others are through and one of them has done so.
+  }
+  try {
     body(*comm);
   } catch (const std::exception& e) {
     comm->abort(e.what());

@@ -8,6 +8,7 @@ namespace {
 
 struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input) {
+    const trace::Span span(trace::Category::kOp, "swiglu", "forward");
     const Tensor gate_up = input.contiguous();
     std::vector<int64_t> sizes = gate_up.sizes().vec();
     sizes.back() /= 2;
@@ -21,6 +22,7 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("swiglu");
+    const trace::Span span(trace::Category::kOp, "swiglu", "backward");
     const Tensor gate_up = context->get_saved_variables()[0], dy = grads[0].contiguous();
     Tensor dgate_up = at::empty(gate_up.sizes(), gate_up.options());
     launch(gate_up.device(),
@@ -32,6 +34,7 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
 
 struct ActivationFunction : torch::autograd::Function<ActivationFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, int64_t kind) {
+    const trace::Span span(trace::Category::kOp, "activation", "forward");
     const Tensor x = input.contiguous();
     Tensor y = at::empty(x.sizes(), x.options());
     launch(x.device(), kernels::ActivationForward{kernel_dtype(x, "activation"),
@@ -44,6 +47,7 @@ struct ActivationFunction : torch::autograd::Function<ActivationFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("activation");
+    const trace::Span span(trace::Category::kOp, "activation", "backward");
     const Tensor x = context->get_saved_variables()[0], dy = grads[0].contiguous();
     const auto kind = static_cast<kernels::Activation>(context->saved_data["kind"].toInt());
     Tensor dx = at::empty(x.sizes(), x.options());

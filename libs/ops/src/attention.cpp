@@ -69,6 +69,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
                                const Tensor& k_input, const Tensor& v_input,
                                const std::optional<Tensor>& sinks_input,
                                const c10::intrusive_ptr<Problem>& problem) {
+    const trace::Span span(trace::Category::kOp, "varlen_attention", "forward");
     const Tensor q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
     const Tensor sinks =
         sinks_input ? sinks_input->to(acc_dtype(q.scalar_type())).contiguous() : Tensor();
@@ -89,6 +90,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("varlen_attention");
+    const trace::Span span(trace::Category::kOp, "varlen_attention", "backward");
     variable_list result(5);
     if (!grads[0].defined()) return result;
     const auto saved = context->get_saved_variables();

@@ -145,6 +145,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight,
                         const std::optional<Tensor>& bias_input,
                         const std::vector<int64_t>& options) {
+    const trace::Span span(trace::Category::kOp, "conv2d", "forward");
     const Tensor x = input.contiguous(), bias = bias_input ? bias_input->contiguous() : Tensor();
     const Geometry g = geometry_of(x.sizes(), weight.sizes(), options);
     Tensor y =
@@ -166,6 +167,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("conv2d");
+    const trace::Span span(trace::Category::kOp, "conv2d", "backward");
     const auto saved = context->get_saved_variables();
     const std::vector<int64_t> x_sizes = context->saved_data["x"].toIntVector();
     const Geometry g = geometry_of(x_sizes, context->saved_data["weight"].toIntVector(),

@@ -8,6 +8,7 @@ namespace {
 
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& ids, const Tensor& weight_input) {
+    const trace::Span span(trace::Category::kOp, "embedding", "forward");
     const Tensor weight = weight_input.contiguous();
     Tensor y = at::empty({ids.numel(), weight.size(1)}, weight.options());
     launch(weight.device(),
@@ -20,6 +21,7 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("embedding");
+    const trace::Span span(trace::Category::kOp, "embedding", "backward");
     const Tensor ids = context->get_saved_variables()[0], dy = grads[0].contiguous();
     Tensor dweight =
         at::empty({context->saved_data["vocabulary"].toInt(), dy.size(1)}, acc_options(dy));

@@ -69,6 +69,8 @@ Tensor onednn_linear(const Tensor& x, const Tensor& w) {
 /// out (+)= a · b by ATen, b seen through its strides. Only for tensors with memory.
 void aten_matmul(const Tensor& out_MN, const Tensor& a, const Tensor& b, bool accumulate,
                  LinearBackend backend) {
+  trace::Span span(trace::Category::kKernel, "MatMul (ATen)");
+  if (span.active()) span.set_flops(2.0 * static_cast<double>(out_MN.numel() * a.size(1)));
   const AtenScope aten;
   const at::NoGradGuard no_grad;
   Tensor target = out_MN;

@@ -13,6 +13,7 @@ kernels::GroupShape shape_of(const Tensor& x, int64_t groups, bool silu) {
 struct GroupNormFunction : torch::autograd::Function<GroupNormFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
                         const Tensor& bias_input, int64_t groups, double eps, bool silu) {
+    const trace::Span span(trace::Category::kOp, "group_norm", "forward");
     const Tensor x = input.contiguous(), weight = weight_input.contiguous(),
                  bias = bias_input.contiguous();
     Tensor y = at::empty(x.sizes(), x.options());
@@ -29,6 +30,7 @@ struct GroupNormFunction : torch::autograd::Function<GroupNormFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("group_norm");
+    const trace::Span span(trace::Category::kOp, "group_norm", "backward");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &mean = saved[3], &rstd = saved[4], dy = grads[0].contiguous();
     const auto shape = shape_of(x, mean.size(1), context->saved_data["silu"].toBool());

@@ -5,8 +5,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
+#include "kernel_work.h"
 #include "kernels/kernel_list.h"
 #include "veomni/base/error.h"
+#include "veomni/base/trace.h"
 
 namespace veomni::ops {
 
@@ -16,6 +18,8 @@ using torch::autograd::variable_list;
 
 /// Runs a kernel where the tensors live. meta: nothing to do, the caller has allocated.
 template <typename Args> void launch(at::Device device, const Args& args) {
+  trace::Span span(trace::Category::kKernel, name_of(args));
+  if (span.active()) span.set_flops(flops_of(args));
   switch (device.type()) {
     case at::kCPU: return kernels::run(args);
     case at::kMeta: return;

@@ -9,6 +9,7 @@ namespace {
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
                         const std::optional<Tensor>& bias_input) {
+    const trace::Span span(trace::Category::kOp, "linear", "forward");
     const Tensor x = input.contiguous(), weight = weight_input.contiguous();
     const int64_t rows = leading_rows(x), features = weight.size(0);
     std::vector<int64_t> sizes = x.sizes().vec();
@@ -29,6 +30,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("linear");
+    const trace::Span span(trace::Category::kOp, "linear", "backward");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], dy = grads[0].contiguous();
     const int64_t rows = leading_rows(dy), features = dy.size(-1);

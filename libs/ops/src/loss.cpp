@@ -19,6 +19,7 @@ class LinearCrossEntropyNode : public torch::autograd::Node {
 
   variable_list apply(variable_list&& grads) override {
     check_first_order("linear_cross_entropy");
+    const trace::Span span(trace::Category::kOp, "linear_cross_entropy", "backward");
     variable_list result(3);
     if (!grads[0].defined()) return result;
     VEOMNI_CHECK(!given_away_,
@@ -221,6 +222,7 @@ WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T
   WeightedLoss loss;
   c10::intrusive_ptr<LinearCrossEntropyNode> node;
   {
+    const trace::Span span(trace::Category::kOp, "linear_cross_entropy", "forward");
     const at::NoGradGuard no_grad;
     const Tensor x = x_TD.contiguous(), weight = weight_VD.contiguous();
     const Tensor bias = bias_V.defined() ? bias_V.contiguous() : Tensor();
@@ -248,6 +250,7 @@ WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T
 
 Tensor linear_cross_entropy_per_token(Tensor x_TD, Tensor weight_VD, Tensor labels_T) {
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
+  const trace::Span span(trace::Category::kOp, "linear_cross_entropy", "forward");
   const at::NoGradGuard no_grad;
   const Tensor x = x_TD.contiguous(), weight = weight_VD.contiguous();
   const Tensor none;

@@ -20,6 +20,7 @@ Tensor reduction_workspace(const Tensor& x, int64_t rows, int64_t width) {
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
                         double eps) {
+    const trace::Span span(trace::Category::kOp, "rms_norm", "forward");
     const Tensor x = input.contiguous(), weight = weight_input.contiguous();
     const int64_t rows = leading_rows(x);
     Tensor y = at::empty(x.sizes(), x.options()), rstd = at::empty({rows}, acc_options(x));
@@ -31,6 +32,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("rms_norm");
+    const trace::Span span(trace::Category::kOp, "rms_norm", "backward");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &rstd = saved[2], dy = grads[0].contiguous();
     const int64_t rows = leading_rows(x), width = x.size(-1);
@@ -50,6 +52,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
                         const Tensor& bias_input, double eps) {
+    const trace::Span span(trace::Category::kOp, "layer_norm", "forward");
     const Tensor x = input.contiguous(), weight = weight_input.contiguous(),
                  bias = bias_input.contiguous();
     const int64_t rows = leading_rows(x);
@@ -64,6 +67,7 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("layer_norm");
+    const trace::Span span(trace::Category::kOp, "layer_norm", "backward");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], dy = grads[0].contiguous();
     const int64_t rows = leading_rows(x), width = x.size(-1);
@@ -89,10 +93,14 @@ Tensor centered(const Tensor& input) {
 }
 
 struct CenterRowsFunction : torch::autograd::Function<CenterRowsFunction> {
-  static Tensor forward(AutogradContext*, const Tensor& x) { return centered(x); }
+  static Tensor forward(AutogradContext*, const Tensor& x) {
+    const trace::Span span(trace::Category::kOp, "center_rows", "forward");
+    return centered(x);
+  }
 
   static variable_list backward(AutogradContext*, variable_list grads) {
     check_first_order("center_rows");
+    const trace::Span span(trace::Category::kOp, "center_rows", "backward");
     return {centered(grads[0])};
   }
 };

@@ -8,6 +8,7 @@ namespace {
 
 struct UpsampleFunction : torch::autograd::Function<UpsampleFunction> {
   static Tensor forward(AutogradContext*, const Tensor& input) {
+    const trace::Span span(trace::Category::kOp, "upsample_nearest2x", "forward");
     const Tensor x = input.contiguous();
     Tensor y = at::empty({x.size(0), 2 * x.size(1), 2 * x.size(2), x.size(3)}, x.options());
     launch(x.device(),
@@ -18,6 +19,7 @@ struct UpsampleFunction : torch::autograd::Function<UpsampleFunction> {
 
   static variable_list backward(AutogradContext*, variable_list grads) {
     check_first_order("upsample_nearest2x");
+    const trace::Span span(trace::Category::kOp, "upsample_nearest2x", "backward");
     const Tensor dy = grads[0].contiguous();
     Tensor dx = at::empty({dy.size(0), dy.size(1) / 2, dy.size(2) / 2, dy.size(3)}, dy.options());
     launch(dy.device(),
@@ -29,6 +31,7 @@ struct UpsampleFunction : torch::autograd::Function<UpsampleFunction> {
 
 struct MeanPairsFunction : torch::autograd::Function<MeanPairsFunction> {
   static Tensor forward(AutogradContext*, const Tensor& input) {
+    const trace::Span span(trace::Category::kOp, "mean_pairs", "forward");
     const Tensor x = input.contiguous();
     Tensor y = at::empty({x.size(0) / 2, x.size(1)}, x.options());
     launch(x.device(),
@@ -38,6 +41,7 @@ struct MeanPairsFunction : torch::autograd::Function<MeanPairsFunction> {
 
   static variable_list backward(AutogradContext*, variable_list grads) {
     check_first_order("mean_pairs");
+    const trace::Span span(trace::Category::kOp, "mean_pairs", "backward");
     const Tensor dy = grads[0].contiguous();
     Tensor dx = at::empty({2 * dy.size(0), dy.size(1)}, dy.options());
     launch(dy.device(), kernels::SpreadPairs{kernel_dtype(dy, "mean_pairs"), dy.size(0), dy.size(1),

@@ -17,12 +17,14 @@ Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin, bool invers
 struct RopeFunction : torch::autograd::Function<RopeFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cos,
                         const Tensor& sin) {
+    const trace::Span span(trace::Category::kOp, "rope", "forward");
     context->save_for_backward({cos, sin});
     return rotate(x.contiguous(), cos, sin, false);
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("rope");
+    const trace::Span span(trace::Category::kOp, "rope", "backward");
     const auto saved = context->get_saved_variables();
     return {rotate(grads[0].contiguous(), saved[0], saved[1], true), Tensor(), Tensor()};
   }

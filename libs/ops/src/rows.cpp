@@ -30,6 +30,7 @@ void overwrite(const Tensor& y, const Tensor& index, const Tensor& source) {
 
 struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& index) {
+    const trace::Span span(trace::Category::kOp, "gather_rows", "forward");
     context->save_for_backward({index});
     context->saved_data["rows"] = input.size(0);
     return gather(input.contiguous(), index);
@@ -37,6 +38,7 @@ struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("gather_rows");
+    const trace::Span span(trace::Category::kOp, "gather_rows", "backward");
     const Tensor index = context->get_saved_variables()[0], dy = grads[0].contiguous();
     Tensor dx = at::empty(with_rows(dy, context->saved_data["rows"].toInt()), dy.options());
     scatter_add_rows("gather_rows", dy, index, Tensor(), dx);
@@ -47,6 +49,7 @@ struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
 struct PutRowsFunction : torch::autograd::Function<PutRowsFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index,
                         const Tensor& rows) {
+    const trace::Span span(trace::Category::kOp, "put_rows", "forward");
     context->save_for_backward({index});
     Tensor y = at::empty(x.sizes(), x.options());
     y.copy_(x);
@@ -56,6 +59,7 @@ struct PutRowsFunction : torch::autograd::Function<PutRowsFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("put_rows");
+    const trace::Span span(trace::Category::kOp, "put_rows", "backward");
     const Tensor index = context->get_saved_variables()[0], dy = grads[0].contiguous();
     Tensor dx, drows;
     if (context->needs_input_grad(0)) {
@@ -71,6 +75,7 @@ struct PutRowsFunction : torch::autograd::Function<PutRowsFunction> {
 struct AddRowsFunction : torch::autograd::Function<AddRowsFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& index,
                         const Tensor& rows) {
+    const trace::Span span(trace::Category::kOp, "add_rows", "forward");
     context->save_for_backward({index});
     Tensor y = at::empty(x.sizes(), x.options());
     scatter_add_rows("add_rows", rows.contiguous(), index, x.contiguous(), y);
@@ -79,6 +84,7 @@ struct AddRowsFunction : torch::autograd::Function<AddRowsFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("add_rows");
+    const trace::Span span(trace::Category::kOp, "add_rows", "backward");
     const Tensor index = context->get_saved_variables()[0], dy = grads[0].contiguous();
     return {dy, Tensor(), context->needs_input_grad(2) ? gather(dy, index) : Tensor()};
   }

@@ -8,6 +8,7 @@ namespace {
 
 struct L2NormalizeFunction : torch::autograd::Function<L2NormalizeFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, double eps) {
+    const trace::Span span(trace::Category::kOp, "l2_normalize", "forward");
     const Tensor x = input.contiguous();
     const int64_t rows = leading_rows(x);
     Tensor y = at::empty(x.sizes(), x.options()), norm = at::empty({rows}, acc_options(x));
@@ -20,6 +21,7 @@ struct L2NormalizeFunction : torch::autograd::Function<L2NormalizeFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("l2_normalize");
+    const trace::Span span(trace::Category::kOp, "l2_normalize", "backward");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], dy = grads[0].contiguous();
     Tensor dx = at::empty(x.sizes(), x.options());
@@ -33,6 +35,7 @@ struct L2NormalizeFunction : torch::autograd::Function<L2NormalizeFunction> {
 struct ErrorSumFunction : torch::autograd::Function<ErrorSumFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& a_input, const Tensor& b_input,
                         double scale, bool squared) {
+    const trace::Span span(trace::Category::kOp, "error", "forward");
     const Tensor a = a_input.contiguous(), b = b_input.contiguous();
     Tensor sum = at::empty({}, acc_options(a));
     launch(a.device(), kernels::ErrorSum{kernel_dtype(a, "error"), squared, a.numel(), scale, in(a),
@@ -45,6 +48,7 @@ struct ErrorSumFunction : torch::autograd::Function<ErrorSumFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     check_first_order("error");
+    const trace::Span span(trace::Category::kOp, "error", "backward");
     const auto saved = context->get_saved_variables();
     const Tensor &a = saved[0], &b = saved[1], dy = grads[0].contiguous();
     Tensor da, db;

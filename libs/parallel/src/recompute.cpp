@@ -10,6 +10,7 @@
 
 #include "bracket.h"
 #include "veomni/base/error.h"
+#include "veomni/base/trace.h"
 
 namespace veomni::parallel {
 
@@ -22,6 +23,7 @@ using Tensors = nn::Unit::Tensors;
 struct Recompute final : autograd::Node {
   std::vector<autograd::SavedVariable> inputs;
   nn::Unit::Body body;
+  const char* unit = "";               ///< its path, for a profile
   std::vector<size_t> linked_outputs;  ///< indices among the body's results
   size_t num_outputs = 0;
 
@@ -47,6 +49,7 @@ autograd::variable_list Recompute::apply(autograd::variable_list&& gradients) {
   }
   Tensors results;
   {
+    const trace::Span span(trace::Category::kUnit, unit, "recompute");
     autograd::AutoGradMode enable(true);
     results = body(detached);
   }
@@ -72,7 +75,7 @@ autograd::variable_list Recompute::apply(autograd::variable_list&& gradients) {
 
 class RecomputeInterceptor final : public nn::Unit::Interceptor {
  public:
-  explicit RecomputeInterceptor(nn::Unit& unit) {
+  explicit RecomputeInterceptor(nn::Unit& unit) : name_(trace::intern(unit.name())) {
     for (auto& [path, parameter] : unit.named_parameters()) parameters_.push_back(parameter);
   }
 
@@ -96,6 +99,7 @@ class RecomputeInterceptor final : public nn::Unit::Interceptor {
     linked.push_back(make_anchor());
     node->set_next_edges(autograd::collect_next_edges(linked));
     node->body = next;
+    node->unit = name_;
     node->num_outputs = results.size();
     for (size_t i = 0; i < results.size(); ++i) {
       if (!is_differentiable(results[i])) continue;
@@ -107,6 +111,7 @@ class RecomputeInterceptor final : public nn::Unit::Interceptor {
   }
 
  private:
+  const char* name_;
   std::vector<nn::Parameter> parameters_;  ///< of the unit and all units inside
 };
 

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "profile/profiler.h"
 #include "run_directory.h"
 #include "setup.h"
 #include "veomni/base/error.h"
@@ -93,7 +94,19 @@ void conclude(const Recipe& recipe, const data::Tokenizer& tokenizer, Trainer& t
       run->total_flops() / 1e12, run->total_seconds(), recipe.output, recipe.output);
 }
 
-void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
+std::unique_ptr<Profiler> make_profiler(const Recipe& recipe, const TrainFlags& flags,
+                                        Trainer& trainer, Communicator& world) {
+  if (!flags.profile) return nullptr;
+  const auto steps =
+      steps_to_profile(flags.profile_steps, trainer.steps_done(), recipe.train.steps);
+  if (!steps) {
+    log::info("--profile: no step is left to profile");
+    return nullptr;
+  }
+  return std::make_unique<Profiler>(trainer.model(), *steps, recipe.output + "/profile", world);
+}
+
+void train_on_rank(const Recipe& recipe, const TrainFlags& flags, const data::Tokenizer& tokenizer,
                    const std::optional<std::string>& resume, DeviceMesh& mesh) {
   Communicator& world = *mesh.communicator("world");
   Trainer trainer(recipe, mesh, tokenizer);
@@ -102,6 +115,7 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
     trainer.restore(*resume);
     log::info("resumed from {}", *resume);
   }
+  const auto profiler = make_profiler(recipe, flags, trainer, world);
   std::unique_ptr<RunDirectory> run;
   if (world.rank() == 0) {
     fs::create_directories(recipe.output);
@@ -110,9 +124,11 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
   }
   const auto due = [&](int64_t every) { return every > 0 && trainer.steps_done() % every == 0; };
   while (trainer.steps_done() < recipe.train.steps) {
+    if (profiler) profiler->begin_step(trainer.steps_done() + 1);
     Timer timer;
     const StepResult result = trainer.step();
     const double step_ms = timer.elapsed_ms();
+    if (profiler) profiler->end_step();
     const bool last = trainer.steps_done() == recipe.train.steps;
     std::map<std::string, double> evaluation;
     if (due(recipe.eval.every) && !last) evaluation = evaluator.metrics(EvalDepth::kLosses);
@@ -123,6 +139,7 @@ void train_on_rank(const Recipe& recipe, const data::Tokenizer& tokenizer,
     }
   }
   if (run) run->finish();
+  if (profiler) profiler->finish();
   conclude(recipe, tokenizer, trainer, evaluator, run.get(), world);
 }
 
@@ -143,8 +160,13 @@ void check_data(const Recipe& recipe, const data::Tokenizer& tokenizer) {
   fmt::print("{} micro-batches of at most {} tokens\n", micro_batches, plan.micro_batch_tokens);
 }
 
-WorldOptions world_of(const Recipe& recipe) {
-  return {recipe.mesh, recipe.comm, resolved_recipe(recipe), recipe.output + "/flight"};
+// Ranks compare what decides their collectives: a profile makes some of its own.
+WorldOptions world_of(const Recipe& recipe, const TrainFlags& flags = {}) {
+  std::string job = resolved_recipe(recipe);
+  if (flags.profile) job += "\n--profile";
+  if (flags.profile_steps)
+    job += fmt::format(" {}..{}", flags.profile_steps->first, flags.profile_steps->last);
+  return {recipe.mesh, recipe.comm, job, recipe.output + "/flight"};
 }
 
 void set_determinism(const Recipe& recipe) {
@@ -168,9 +190,10 @@ void run_train(const Recipe& recipe, const TrainFlags& flags) {
   }
   const auto tokenizer = open_tokenizer(recipe);
   if (flags.check_data) return check_data(recipe, tokenizer);
+  if (flags.profile) steps_to_profile(flags.profile_steps, 0, recipe.train.steps);
   const auto resume = find_resume(recipe);
-  run_world(world_of(recipe),
-            [&](DeviceMesh& mesh) { train_on_rank(recipe, tokenizer, resume, mesh); });
+  run_world(world_of(recipe, flags),
+            [&](DeviceMesh& mesh) { train_on_rank(recipe, flags, tokenizer, resume, mesh); });
 }
 
 namespace {

@@ -8,10 +8,20 @@
 #include "objective.h"
 #include "setup.h"
 #include "veomni/base/error.h"
+#include "veomni/base/trace.h"
 #include "veomni/checkpoint/checkpoint.h"
 #include "veomni/parallel/clip.h"
 
 namespace veomni::train {
+
+namespace {
+
+/// A phase of a step in a profile; its name is one of kPhases (profile/profile_table.h).
+struct Phase : trace::Span {
+  explicit Phase(const char* name) : Span(trace::Category::kPhase, name) {}
+};
+
+}  // namespace
 
 Trainer::Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& tokenizer)
     : recipe_(recipe), mesh_(mesh), dp_(data_parallel(mesh)) {
@@ -59,6 +69,7 @@ void Trainer::make_optimizer() {
 }
 
 std::vector<data::Batch> Trainer::next_batches() {
+  const Phase phase("data");
   const int axes =
       model_->has_foundation() ? static_cast<int>(model_->foundation().position_axes()) : 1;
   std::vector<data::Batch> batches;
@@ -69,6 +80,7 @@ std::vector<data::Batch> Trainer::next_batches() {
 
 // What the step's losses are divided by must be known before its first backward: one all-reduce a step.
 StepResult Trainer::count(const std::vector<data::Batch>& batches, LossValues& loss_counts) {
+  const Phase phase("count");
   double tokens = 0, flops = 0;
   for (const auto& batch : batches) {
     tokens += static_cast<double>(batch.num_tokens());
@@ -87,13 +99,18 @@ StepResult Trainer::count(const std::vector<data::Batch>& batches, LossValues& l
 void Trainer::run_batches(const std::vector<data::Batch>& batches, const LossValues& loss_counts,
                           StepResult& result) {
   for (size_t i = 0; i < batches.size(); ++i) {
-    const auto term = objective_->forward(batches[i], loss_counts, steps_done_);
+    const auto term = [&] {
+      const Phase phase("forward");
+      return objective_->forward(batches[i], loss_counts, steps_done_);
+    }();
     for (const auto& [name, value] : term.values) result.losses[name] += value;
     if (!term.total.requires_grad()) continue;
+    const Phase phase("backward");
     std::optional<parallel::DeferGradientSync> until_the_last;
     if (i + 1 < batches.size()) until_the_last.emplace(parallel_.state);
     term.total.backward();
   }
+  const Phase phase("losses");
   std::vector<double*> sums;
   for (auto& [name, value] : result.losses) sums.push_back(&value);
   sum_over_ranks(dp_, sums);
@@ -104,11 +121,23 @@ StepResult Trainer::step() {
   const auto batches = next_batches();
   LossValues loss_counts;
   StepResult result = count(batches, loss_counts);
-  if (codebook_) codebook_->before_step(steps_done_, batches);
+  if (codebook_) {
+    const Phase phase("codebook");
+    codebook_->before_step(steps_done_, batches);
+  }
   run_batches(batches, loss_counts, result);
+  {
+    const Phase phase("clip");
+    result.grad_norm = parallel::gradient_norm(trained_, *parallel_.group);
+    check_finite(result.loss, result.grad_norm, batches);
+  }
+  update(result);
+  ++steps_done_;
+  return result;
+}
 
-  result.grad_norm = parallel::gradient_norm(trained_, *parallel_.group);
-  check_finite(result.loss, result.grad_norm, batches);
+void Trainer::update(StepResult& result) {
+  const Phase phase("optimizer");
   const double factor = optim::lr_factor(recipe_.optim, steps_done_, recipe_.train.steps);
   result.lr = recipe_.optim.lr * factor;
 
@@ -116,8 +145,6 @@ StepResult Trainer::step() {
   for (const auto& parameter : trained_) grads.push_back(parameter.grad());
   optimizer_->step(grads, factor, parallel::clip_coefficient(result.grad_norm, recipe_.optim.clip));
   for (auto& parameter : trained_) parameter.clear_grad();
-  ++steps_done_;
-  return result;
 }
 
 void Trainer::check_finite(double loss, double grad_norm, const std::vector<data::Batch>& batches) {

@@ -10,6 +10,7 @@
 #include "fault.h"
 #include "flight.h"
 #include "local/execute.h"
+#include "veomni/base/trace.h"
 #include "veomni/comm/rank_scope.h"
 
 namespace veomni {
@@ -223,7 +224,10 @@ class LocalWork final : public Work {
       : member_(std::move(member)), slot_(std::move(slot)) {}
 
   void wait(milliseconds timeout) override {
-    if (slot_) member_->complete(slot_, timeout);
+    if (!slot_) return;
+    const trace::Span span(trace::Category::kWait,
+                           wait_name_of(slot_->signatures[member_->rank].operation));
+    member_->complete(slot_, timeout);
     slot_.reset();
   }
 

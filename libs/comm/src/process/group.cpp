@@ -4,6 +4,7 @@
 #include "fault.h"
 #include "flight.h"
 #include "local/execute.h"
+#include "veomni/base/trace.h"
 #include "veomni/comm/rank_scope.h"
 
 namespace veomni::process {
@@ -56,6 +57,7 @@ class CallTask final : public Task {
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
   }
+  Operation operation() const { return signature_.operation; }
   /// Once a split is done.
   const std::shared_ptr<Group>& made() const { return made_; }
 
@@ -187,6 +189,7 @@ class GroupWork final : public Work {
   void wait(milliseconds timeout) override {
     if (!task_) return;  // waited for already, or skipped
     const auto task = std::move(task_);
+    const trace::Span span(trace::Category::kWait, wait_name_of(task->operation()));
     auto deadline = Clock::now() + timeout_;
     if (timeout.count() != 0) {
       timeout_ = timeout;
@@ -303,7 +306,8 @@ std::shared_ptr<Communicator> make_group_communicator(std::shared_ptr<Job> job,
   group->name = group->id = "world";
   group->timeout = timeout;
   ThreadContext context;
-  if (job->size() > 1) context = {rank_label(job->rank(), job->size()), job->rank() == 0};
+  if (job->size() > 1)
+    context = {rank_label(job->rank(), job->size()), job->rank() == 0, job->rank()};
   auto progress = std::make_shared<Progress>(std::move(context), [job] { job->poll(); });
   return std::make_shared<GroupCommunicator>(std::move(progress), std::move(group));
 }

@@ -10,6 +10,7 @@ namespace veomni {
 struct ThreadContext {
   std::string label;    ///< "[rank 3/8] ", or empty
   bool primary = true;  ///< false: log::info stays silent (rank 0 speaks once for all)
+  int worker = 0;       ///< whose work it does: a rank of the job; sorts what base/trace.h records
 };
 
 /// The calling thread's context.

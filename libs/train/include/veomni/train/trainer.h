@@ -61,6 +61,7 @@ class Trainer {
                    std::map<std::string, double>& loss_counts);
   void run_batches(const std::vector<data::Batch>& batches,
                    const std::map<std::string, double>& loss_counts, StepResult& result);
+  void update(StepResult& result);
   void check_finite(double loss, double grad_norm, const std::vector<data::Batch>& batches);
   void make_optimizer();
 
