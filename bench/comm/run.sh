@@ -7,7 +7,8 @@ shift
 here=$(dirname "$0")
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 for ranks in ${@:-2 4}; do
-  # bind-to none: as a job is started; the memcpy rows are measured under the same.
-  mpirun --oversubscribe --bind-to none --mca btl vader,self -n "$ranks" "$build/bin/comm_bench"
+  # Two ranks on one core are another measurement; more ranks than cores cannot be bound.
+  if [ "$ranks" -le "$(nproc)" ]; then bind=core; else bind=none; fi
+  mpirun --oversubscribe --bind-to $bind --mca btl vader,self -n "$ranks" "$build/bin/comm_bench"
   "$here/../../.venv/bin/python" "$here/gloo.py" "$ranks"
 done

@@ -20,9 +20,8 @@ namespace veomni::shm {
 
 namespace {
 
-// Long enough for a peer's chunk of 64 KiB, too short to matter beside a futex.
-constexpr int kSpins = 3000;
-constexpr int kYields = 20;
+// Some microseconds: a peer on another core is often that near.
+constexpr int kSpins = 200;
 constexpr long kNapNanoseconds = 50'000'000;
 
 size_t bytes_for(int size) {
@@ -67,7 +66,6 @@ Board::Board(const std::string& name, int rank, int size, const std::vector<int>
   const int cores =
       std::max(available_cores(), static_cast<int>(std::thread::hardware_concurrency()));
   spins_ = seats <= cores ? kSpins : 0;
-  yields_ = kYields;
   seat_of(rank).pid.store(::getpid(), std::memory_order_release);
   open_peers();
 }

@@ -47,10 +47,16 @@ class Board final : public process::Job {
     if (seat_of(rank).sleeping.load(std::memory_order_relaxed)) wake(rank);
   }
 
-  /// Waits until ready() is negative; it returns the world rank still waited for. Spins for some
-  /// microseconds, then sleeps until rung.
+  /// How long a wait stays awake before it sleeps.
+  enum class Awake {
+    kBriefly,  ///< for peers that may be computing
+    kLonger    ///< for peers that are moving the same bytes
+  };
+
+  /// Waits until ready() is negative; it returns the world rank still waited for. Stays awake at
+  /// first, soon giving the core away between looks, then sleeps until rung.
   /// @throws what Patience::check does; PeerGone if that rank cannot make it ready any more
-  template <typename Ready> void wait(const process::Patience& patience, Ready ready);
+  template <typename Ready> void wait(const process::Patience& patience, Awake awake, Ready ready);
 
  private:
   BoardLayout::Seat& seat_of(int rank) const { return layout_->seats[places_[rank]]; }
@@ -65,7 +71,7 @@ class Board final : public process::Job {
   BoardLayout* layout_;
   std::vector<int> ranks_, places_;  ///< by seat; by world rank
   std::vector<int> pidfds_;          ///< by seat; -1: kill(pid, 0) must do
-  int spins_, yields_;
+  int spins_;
 };
 
 inline void relax() {
@@ -78,15 +84,24 @@ inline void relax() {
 
 void yield_core();
 
-template <typename Ready> void Board::wait(const process::Patience& patience, Ready ready) {
+// Short beside a layer's computation; and long beside a chunk's copy, which takes 10 us.
+inline constexpr std::chrono::microseconds kMeetAwake{50}, kMoveAwake{2000};
+
+template <typename Ready>
+void Board::wait(const process::Patience& patience, Awake awake, Ready ready) {
   for (int i = 0; i < spins_; ++i) {
     if (ready() < 0) return;
     relax();
   }
-  for (int i = 0; i < yields_; ++i) {
-    if (ready() < 0) return;
-    yield_core();
-  }
+  // A peer that was put on this core gets on with it; one that sleeps would stay there, because
+  // nobody moves it while each of the two sleeps in turn.
+  const auto tired = process::Clock::now() + (awake == Awake::kLonger ? kMoveAwake : kMeetAwake);
+  do {
+    for (int i = 0; i < 8; ++i) {
+      if (ready() < 0) return;
+      yield_core();
+    }
+  } while (process::Clock::now() < tired);
   auto& seat = seat_of(rank());
   while (true) {
     // The bell first, then a look: what happens between the two changes `rung`.

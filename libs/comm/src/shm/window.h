@@ -51,7 +51,7 @@ class Window {
   template <typename Produce, typename Consume>
   void pipeline(int64_t steps, const process::Patience& patience, Produce produce, Consume consume);
 
-  /// Waits until `rank` has shown `sequence` for all ranks, and calls seen(r) at each arrival.
+  /// Waits until all other ranks have shown `sequence`; calls seen(r) as each has.
   template <typename Seen>
   void await_shown(int64_t sequence, const process::Patience& patience, Seen seen);
 
@@ -84,7 +84,7 @@ class Window {
 template <std::atomic<int64_t> Window::Line::*counter>
 void Window::await(int64_t value, const process::Patience& patience) {
   int next = 0;  // ranks before it have been seen to be there
-  board_->wait(patience, [&] {
+  board_->wait(patience, Board::Awake::kLonger, [&] {
     for (; next < size_; ++next) {
       if (next != rank_ && (line(next).*counter).load(std::memory_order_acquire) < value)
         return members_[next];
@@ -122,7 +122,7 @@ void Window::await_shown(int64_t sequence, const process::Patience& patience, Se
   for (int r = 0; r < size_; ++r) {
     if (r != rank_) missing.push_back(r);
   }
-  board_->wait(patience, [&] {
+  board_->wait(patience, Board::Awake::kBriefly, [&] {
     for (size_t i = 0; i < missing.size();) {
       if (!shown(missing[i], sequence)) {
         ++i;
