@@ -40,6 +40,8 @@ void add_launch(CLI::App& app, int& exit_code) {
                    "from its newest checkpoint")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  command->add_flag("!--no-bind", options->bind,
+                    "do not bind each rank to its share of the cores");
   command->footer(
       "COMMAND is train, eval or forward, e.g. `veomni launch -n 4 train recipe.yaml`. Between "
       "hosts: `mpirun -n N veomni train recipe.yaml`, or srun --mpi=pmix.");

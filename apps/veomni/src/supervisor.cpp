@@ -42,9 +42,25 @@ std::string how_it_ended(int status) {
   return fmt::format("was killed by signal {} ({})", signal, strsignal(signal));
 }
 
-int usable_cores() {
-  cpu_set_t cores;
-  return sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
+std::vector<int> usable_cores() {
+  cpu_set_t set;
+  std::vector<int> cores;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  }
+  return cores;
+}
+
+// Rank `rank`'s share of the cores, neighbours; all of them where there are fewer cores than ranks.
+cpu_set_t cores_of(const std::vector<int>& cores, int rank, int ranks) {
+  const size_t all = cores.size();
+  const bool few = all < static_cast<size_t>(ranks);
+  const size_t begin = few ? 0 : all * rank / ranks, end = few ? all : all * (rank + 1) / ranks;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (size_t i = begin; i < end; ++i) CPU_SET(cores[i], &set);
+  return set;
 }
 
 // Blocks the signals that end this process, and SIGCHLD, so that one call waits for all of them.
@@ -77,9 +93,11 @@ class SignalSet {
 class Ranks {
  public:
   Ranks(const SupervisorOptions& options, const std::string& job, const SignalSet& signals) {
-    const int threads = std::max(1, usable_cores() / options.ranks);
+    const auto cores = usable_cores();
+    const int threads = std::max(1, static_cast<int>(cores.size()) / options.ranks);
     for (int rank = 0; rank < options.ranks; ++rank)
-      start(rank, options, launch_variables(rank, options.ranks, job), threads, signals);
+      start(rank, options, launch_variables(rank, options.ranks, job), threads,
+            cores_of(cores, rank, options.ranks), signals);
   }
   ~Ranks() { signal_all(SIGKILL); }
 
@@ -113,7 +131,7 @@ class Ranks {
 
  private:
   void start(int rank, const SupervisorOptions& options, const std::vector<std::string>& variables,
-             int threads, const SignalSet& signals) {
+             int threads, const cpu_set_t& cores, const SignalSet& signals) {
     // What the child needs is made before fork: after it only plain system calls are safe.
     std::vector<char*> arguments;
     for (const auto& word : options.command) arguments.push_back(const_cast<char*>(word.c_str()));
@@ -128,6 +146,8 @@ class Ranks {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
     signals.restore();
+    // Two ranks on one core would wait for each other at every collective.
+    if (options.bind) sched_setaffinity(0, sizeof(cores), &cores);
     for (const auto& pair : variables) putenv(const_cast<char*>(pair.c_str()));
     setenv("OMP_NUM_THREADS", omp.c_str(), /*overwrite=*/0);
     execv(arguments[0], arguments.data());

@@ -10,6 +10,7 @@ namespace veomni::cli {
 struct SupervisorOptions {
   int ranks = 1;
   int max_restarts = 0;
+  bool bind = true;  ///< each rank to its share of the cores
   std::vector<std::string> command;  ///< a program's path and its arguments
 };
 
