@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps on the caching allocator: the same numbers, and no page faults once they repeat.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+
+#include <algorithm>
 
 #include "gradients.h"
 #include "veomni/comm/device_mesh.h"
@@ -33,6 +36,19 @@ long minor_faults() {
   return usage.ru_minflt;
 }
 
+// The count that the test below rests on moves with pages first written to.
+TEST(Allocator, FaultsAreCounted) {
+  constexpr size_t kPages = 100, kPage = 4096;
+  void* got =
+      mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(got, MAP_FAILED);
+  madvise(got, kPages * kPage, MADV_NOHUGEPAGE);
+  const long before = minor_faults();
+  for (size_t i = 0; i < kPages; ++i) static_cast<volatile char*>(got)[i * kPage] = 1;
+  EXPECT_GE(minor_faults() - before, static_cast<long>(kPages));
+  munmap(got, kPages * kPage);
+}
+
 struct Outcome {
   std::vector<double> norms;
   std::vector<long> faults;  ///< of the process, a step
@@ -56,6 +72,7 @@ void step(model::OmniModel& model, std::vector<nn::Parameter>& trained, optim::O
 // `steps` steps of AdamW on two ranks under fsdp2, in bf16.
 Outcome train_with(const std::string& allocator, int steps) {
   ops::set_cpu_allocator(allocator);
+  ops::empty_cache();
   Outcome outcome;
   run_ranks(2, [&](Communicator& comm) {
     const auto options = model_options();
@@ -107,9 +124,11 @@ TEST(Allocator, ASteadyStepFaultsNoPage) {
 #endif
   const Outcome run = train_with("caching", 12);
   std::vector<long> last(run.faults.end() - 5, run.faults.end());
+  RecordProperty("faults", testing::PrintToString(run.faults));
+  RecordProperty("faults_of_system", testing::PrintToString(train_with("system", 12).faults));
   std::sort(last.begin(), last.end());
   EXPECT_LE(last[2], 10) << "median of the last five steps: " << testing::PrintToString(run.faults);
-  EXPECT_GE(run.faults[0], 20) << "the first step takes its memory, so the count counts";
+  EXPECT_GT(run.faults[0], 0) << "the first step takes its memory from the system";
 }
 
 }  // namespace
