@@ -93,8 +93,8 @@ std::string describe_collectives(const ProfileTable& table) {
 std::string describe_units(const ProfileTable& table) {
   auto units = by_time(table.units, [](const UnitTime& unit) { return unit.ms(); });
   std::string text =
-      fmt::format("{:<44}{:>13}{:>11}{:>12}{:>11}\n", title("unit", units.size(), "units"), "calls a step",
-                  "forward", "recompute", "backward");
+      fmt::format("{:<44}{:>13}{:>11}{:>12}{:>11}\n", title("unit", units.size(), "units"),
+                  "calls a step", "forward", "recompute", "backward");
   units.resize(std::min(units.size(), kTop));
   for (const auto& [name, unit] : units) {
     text += fmt::format("{:<44}{:>13}{:>11.2f}{:>12.2f}{:>11.2f}\n", name,
