@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws one step of a profile's traces as an SVG: a strip a rank, a line a depth (docs/profile.svg).
+"""Draws one step of a profile's traces as an SVG: a strip a rank, a line a depth (docs/profile.svg). Kernels are left out.
 
   .venv/bin/python tools/trace_svg.py out/run/profile docs/profile.svg [--step 5]
 """
@@ -9,7 +9,7 @@ import pathlib
 from html import escape
 
 WIDTH, LEFT, ROW, GAP, TOP = 1180, 96, 17, 26, 40
-COLORS = {"phase": "#9aa5b1", "unit": "#7fb3d5", "op": "#82c99a", "kernel": "#c3e6cb", "collective": "#e59a83",
+COLORS = {"phase": "#9aa5b1", "unit": "#7fb3d5", "op": "#82c99a", "collective": "#e59a83",
           "wait": "#f0c27b"}
 FONT = 'font-family="system-ui, sans-serif"'
 
