@@ -33,7 +33,7 @@ void run_with(const Make& make, std::chrono::milliseconds timeout,
   RankScope scope(comm->rank(), comm->size());
   try {
     // A body that ends the job must not meet a rank that is still being made.
-    comm->barrier()->wait();
+    comm->barrier()->wait(std::chrono::seconds(60));
   } catch (const AbortedError&) {
     // The others are through and one of them has done so.
   }
