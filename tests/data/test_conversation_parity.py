@@ -14,11 +14,11 @@ import types
 import numpy
 import pytest
 import torch
+from picture_processor import qwen2_vl_pictures
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen2_5OmniProcessor, Qwen2VLProcessor, WhisperFeatureExtractor
 from transformers.models.qwen2_5_omni import modeling_qwen2_5_omni as omni
 from transformers.models.qwen2_vl import modeling_qwen2_vl as vl
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("VEOMNI_BUILD_DIR", ROOT / "build" / "release")) / "bin"
@@ -92,7 +92,7 @@ def tokenizer(tmp_path_factory):
 
 
 def image_processor():
-    return Qwen2VLImageProcessorPil(min_pixels=PATCH * PATCH, max_pixels=1 << 24)
+    return qwen2_vl_pictures(min_pixels=PATCH * PATCH, max_pixels=1 << 24)
 
 
 def without_checks(processor_class, **parts):

@@ -93,6 +93,7 @@ def test_ranks_with_different_recipes(job):
     said = [rank.communicate(timeout=60)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [2, 2]
     assert "rank 1 runs another job than rank 0" in said[0] and said[1] == ""
+    assert not (job.folder / name).exists()
 
 
 def test_launch_refuses_what_does_not_run_on_ranks():

@@ -9,11 +9,10 @@ import numpy
 import pytest
 import soundfile
 import torch
+from picture_processor import qwen2_vl_pictures
 from PIL import Image
 from safetensors.numpy import load_file
 from transformers import WhisperFeatureExtractor
-# The other one wants torchvision, of which PyPI has no build for the CPU's torch.
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VEOMNI = os.environ.get("VEOMNI_BIN", str(ROOT / "build/release/bin/veomni"))
@@ -23,12 +22,6 @@ VISION = {"architectures": ["Qwen2VisionTransformerPretrainedModel"], "model_typ
           "temporal_patch_size": 2}
 AUDIO = {"architectures": ["Qwen2_5OmniAudioEncoder"], "model_type": "qwen2_5_omni_audio", "num_mel_bins": 128, "encoder_layers": 1,
          "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "d_model": 32, "n_window": 100, "output_dim": 24}
-
-
-@pytest.fixture(autouse=True)
-def own_defaults(monkeypatch):
-    """transformers writes the sizes it is given into a dict that all its processors share."""
-    monkeypatch.setattr(Qwen2VLImageProcessorPil, "size", dict(Qwen2VLImageProcessorPil.size))
 
 
 def run(*arguments):
@@ -90,7 +83,7 @@ SIZES = [(28, 28), (56, 56), (57, 83), (100, 1000), (10, 10), (1, 150), (333, 50
 def test_pngs_of_many_sizes(tmp_path, size):
     write_model(tmp_path, VISION)
     scene(*size).save(tmp_path / "a.png")
-    check_picture(tmp_path, tmp_path / "a.png", Qwen2VLImageProcessorPil())
+    check_picture(tmp_path, tmp_path / "a.png", qwen2_vl_pictures())
 
 
 @pytest.mark.parametrize("kind, options, most", [("gif", {}, 1e-3), ("webp", dict(lossless=True), 1e-3), ("webp", dict(quality=80), 1e-3),
@@ -98,7 +91,7 @@ def test_pngs_of_many_sizes(tmp_path, size):
 def test_other_formats(tmp_path, kind, options, most):
     write_model(tmp_path, VISION)
     scene(112, 168).save(tmp_path / f"a.{kind}", **options)
-    check_picture(tmp_path, tmp_path / f"a.{kind}", Qwen2VLImageProcessorPil(), most)
+    check_picture(tmp_path, tmp_path / f"a.{kind}", qwen2_vl_pictures(), most)
 
 
 @pytest.mark.parametrize("size", [(333, 500), (640, 480), (100, 1000)], ids=lambda size: "x".join(map(str, size)))
@@ -111,7 +104,7 @@ def test_resizing_as_torchvision_does(tmp_path, size):
     _, h, w = out["grid"].tolist()
     pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(pixels, (14 * h, 14 * w), mode="bicubic", antialias=True)
-    processor = Qwen2VLImageProcessorPil(do_resize=False)
+    processor = qwen2_vl_pictures(do_resize=False)
     want = processor(images=[Image.fromarray(resized[0].permute(1, 2, 0).numpy())], return_tensors="np")["pixel_values"]
     std = numpy.array(processor.image_std)
     assert levels(out["features"], want, std) <= 2.01
@@ -125,7 +118,7 @@ def test_resizing_as_torchvision_does(tmp_path, size):
     dict(image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.5, 1.0])], ids=["pixels", "size", "both", "mean-std"])
 @pytest.mark.parametrize("saved_as", ["preprocessor_config.json", "processor_config.json"])
 def test_settings_of_the_directory(tmp_path, settings, saved_as):
-    processor = Qwen2VLImageProcessorPil(**json.loads(json.dumps(settings)))
+    processor = qwen2_vl_pictures(**json.loads(json.dumps(settings)))
     whole = saved_as == "processor_config.json"
     saved = json.loads(processor.to_json_string())
     write_model(tmp_path, VISION, {"image_processor": saved} if whole else settings, saved_as)
@@ -137,7 +130,7 @@ def test_sizes_of_the_model(tmp_path):
     write_model(tmp_path, {**VISION, "patch_size": 4, "spatial_merge_size": 3, "temporal_patch_size": 1},
                 {"min_pixels": 144, "max_pixels": 144 * 40})
     scene(50, 70).save(tmp_path / "a.png")
-    processor = Qwen2VLImageProcessorPil(patch_size=4, merge_size=3, temporal_patch_size=1, min_pixels=144, max_pixels=144 * 40)
+    processor = qwen2_vl_pictures(patch_size=4, merge_size=3, temporal_patch_size=1, min_pixels=144, max_pixels=144 * 40)
     out = check_picture(tmp_path, tmp_path / "a.png", processor)
     assert out["features"].shape[1] == 3 * 4 * 4
 

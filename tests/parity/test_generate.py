@@ -6,9 +6,8 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from picture_processor import qwen2_vl_pictures
 from reference import byte_tokenizer, make_qwen3, randomize, veomni
-# The other one wants torchvision, of which PyPI has no build for the CPU's torch.
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 CONFIG = dict(vocab_size=256, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
               num_key_value_heads=2, head_dim=16, tie_word_embeddings=True)
@@ -75,10 +74,7 @@ def make_qwen2_vl(folder, seed):
             if name.endswith("bias"):
                 parameter.sub_(1)
     model.save_pretrained(folder)
-    shared = Qwen2VLImageProcessorPil.size      # transformers writes the sizes it is given into what all processors share
-    Qwen2VLImageProcessorPil.size = dict(shared)
-    processor = Qwen2VLImageProcessorPil(patch_size=VISION_PATCH, min_pixels=64, max_pixels=64 * 60)
-    Qwen2VLImageProcessorPil.size = shared
+    processor = qwen2_vl_pictures(patch_size=VISION_PATCH, min_pixels=64, max_pixels=64 * 60)
     (folder / "preprocessor_config.json").write_text(processor.to_json_string())
     return model, tokenizer, processor
 

@@ -87,6 +87,17 @@ class FlightReport {
 };
 FlightReport* FlightReport::current = nullptr;
 
+// Found before any work: collectives have nothing to do with it.
+bool is_users_mistake(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const ConfigError&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 }  // namespace
 
 void run_launched(const Launch& launch, const LaunchedOptions& options,
@@ -103,7 +114,7 @@ void run_launched(const Launch& launch, const LaunchedOptions& options,
   } catch (...) {
     const auto error = std::current_exception();
     if (world) world->abort(message_of(error));
-    report.write();
+    if (!is_users_mistake(error)) report.write();
     rethrow_labelled(error, launch.rank, launch.size);
   }
 }
