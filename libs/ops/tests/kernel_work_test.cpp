@@ -80,7 +80,7 @@ TEST_P(OpSpans, EveryOpForwardAndBackward) {
   auto weight = torch::ones({6}).set_requires_grad(true);
   auto matrix = torch::ones({2, 6}).set_requires_grad(true);
   trace::start();
-  ops::linear(rms_norm(x, weight, 1e-6), matrix).sum().backward();
+  ops::linear(ops::rms_norm(x, weight, 1e-6), matrix).sum().backward();
   trace::stop();
   set_linear_backend(before);
   const auto taken = trace::take(77);
