@@ -31,16 +31,27 @@ def test_processes_train_what_threads_train(job, how, ranks):
     assert not (job.folder / name / "flight").exists()
 
 
-@pytest.mark.parametrize("how", ["veomni", "mpirun"])
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_forward_on_processes_equals_transformers(tmp_path, how, ranks):
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory):
+    """A model, a batch and what transformers makes of them."""
+    folder = tmp_path_factory.mktemp("gradients")
     model = make_qwen3(9, **CONFIG)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(folder)
     batch = make_batch(4, CONFIG["vocab_size"], [9, 1, 14, 5, 7])
-    save_file(batch, tmp_path / "in.safetensors")
-    check_done(run(*launcher(how, ranks), "forward", tmp_path, tmp_path / "in.safetensors", tmp_path / "out.safetensors", "--grads"))
+    save_file(batch, folder / "in.safetensors")
+    return folder, run_reference(model, batch, "sdpa")
+
+
+@pytest.mark.parametrize("how", ["veomni", "mpirun"])
+@pytest.mark.parametrize("ranks, flags", [
+    *((ranks, f"--parallel.default.strategy={strategy}") for strategy in ("fsdp2", "fsdp1", "ddp", "replicate") for ranks in (2, 3, 4)),
+    (4, "--parallel.default.strategy=hsdp --mesh.dp_replicate=2"), (4, "--parallel.default.strategy=fsdp1 --mesh.dp_replicate=2"),
+    (3, "--parallel.default.recompute=layer")], ids=lambda value: str(value).replace("--parallel.default.", "").replace("--mesh.", ""))
+def test_forward_on_processes_equals_transformers(tmp_path, gradients, how, ranks, flags):
+    folder, want = gradients
+    check_done(run(*launcher(how, ranks), "forward", folder, folder / "in.safetensors", tmp_path / "out.safetensors", "--grads",
+                   *flags.split()))
     out = load_file(tmp_path / "out.safetensors")
-    want = run_reference(model, batch, "sdpa")
     assert relative_error(out["loss"], want["loss"]) <= 1e-5
     grads = {name[len("grad."):]: tensor for name, tensor in out.items() if name.startswith("grad.")}
     assert grads.keys() == want["gradients"].keys()
