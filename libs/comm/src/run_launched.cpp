@@ -27,7 +27,8 @@ std::shared_ptr<Communicator> meet(const Launch& launch, const LaunchedOptions& 
   if (backend == "mpi") {
     VEOMNI_CHECK_CONFIG(by_mpi, "comm.backend: mpi needs ranks that mpirun or srun started, not ",
                         launch.by, "; set comm.backend: auto");
-    return make_hierarchical_world({.timeout = options.timeout});
+    const char* host = process_environment("VEOMNI_HOST");
+    return make_hierarchical_world({.timeout = options.timeout, .host = host ? host : ""});
   }
   VEOMNI_CHECK_CONFIG(backend == "shm", "comm.backend: ", backend, ": ", launch.by, " started ",
                       launch.size, " processes, which need auto, shm or mpi");
