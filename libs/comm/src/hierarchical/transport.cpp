@@ -233,12 +233,7 @@ void HierarchicalTransport::broadcast(const Call& call, Patience& patience) {
 std::shared_ptr<process::Transport> HierarchicalTransport::split(const std::vector<int>& places,
                                                                  const std::string& id,
                                                                  Patience& patience) {
-  std::vector<int> ranks;
-  int place = 0;
-  for (int p : places) {
-    if (p == rank()) place = static_cast<int>(ranks.size());
-    ranks.push_back(members()[p]);
-  }
+  auto [ranks, place] = part_of(places);
   return std::make_shared<HierarchicalTransport>(job_, ranks, place, id, world_hosts_, patience);
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 
+#include "call_communicator.h"
 #include "fault.h"
 #include "flight.h"
 #include "local/execute.h"
@@ -236,7 +237,7 @@ class LocalWork final : public Work {
   std::shared_ptr<Slot> slot_;
 };
 
-class LocalCommunicator final : public Communicator {
+class LocalCommunicator final : public CallCommunicator {
  public:
   LocalCommunicator(std::shared_ptr<Group> group, int rank) : member_(std::make_shared<Member>()) {
     member_->group = std::move(group);
@@ -247,35 +248,6 @@ class LocalCommunicator final : public Communicator {
   int size() const override { return member_->size(); }
   const std::string& name() const override { return member_->group->name; }
   milliseconds timeout() const override { return member_->group->timeout; }
-
-  WorkPtr all_reduce(torch::Tensor out, torch::Tensor in, ReduceOp op) override {
-    return start({.operation = Operation::kAllReduce, .outs = {out}, .ins = {in}, .reduce = op});
-  }
-  WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs,
-                               std::vector<torch::Tensor> ins) override {
-    return start(
-        {.operation = Operation::kAllGather, .outs = std::move(outs), .ins = std::move(ins)});
-  }
-  WorkPtr reduce_scatter_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins,
-                                   ReduceOp op) override {
-    return start({.operation = Operation::kReduceScatter,
-                  .outs = std::move(outs),
-                  .ins = std::move(ins),
-                  .reduce = op});
-  }
-  WorkPtr all_to_all(torch::Tensor out, torch::Tensor in, std::vector<int64_t> out_splits,
-                     std::vector<int64_t> in_splits) override {
-    return start({.operation = Operation::kAllToAll,
-                  .outs = {out},
-                  .ins = {in},
-                  .out_splits = std::move(out_splits),
-                  .in_splits = std::move(in_splits)});
-  }
-  WorkPtr broadcast(torch::Tensor tensor, int root) override {
-    return start(
-        {.operation = Operation::kBroadcast, .outs = {tensor}, .ins = {tensor}, .root = root});
-  }
-  WorkPtr barrier() override { return start({.operation = Operation::kBarrier}); }
 
   std::shared_ptr<Communicator> split(int color, const std::string& name) override;
 
@@ -293,7 +265,7 @@ class LocalCommunicator final : public Communicator {
   }
 
  private:
-  WorkPtr start(Call call) {
+  WorkPtr start(Call call) override {
     return std::make_unique<LocalWork>(member_, member_->post(std::move(call)));
   }
 

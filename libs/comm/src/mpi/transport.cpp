@@ -281,12 +281,7 @@ void MpiTransport::broadcast(const Call& call, const Patience& patience) {
 
 std::shared_ptr<process::Transport> MpiTransport::split(const std::vector<int>& places,
                                                         const std::string& id, Patience&) {
-  std::vector<int> ranks;
-  int place = 0;
-  for (int p : places) {
-    if (p == rank()) place = static_cast<int>(ranks.size());
-    ranks.push_back(members()[p]);
-  }
+  auto [ranks, place] = part_of(places);
   return std::make_shared<MpiTransport>(job_, std::move(ranks), place, id);
 }
 

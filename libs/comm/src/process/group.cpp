@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "process/group.h"
 
+#include "call_communicator.h"
 #include "fault.h"
 #include "flight.h"
 #include "local/execute.h"
@@ -207,7 +208,7 @@ class GroupWork final : public Work {
   milliseconds timeout_;
 };
 
-class GroupCommunicator final : public Communicator {
+class GroupCommunicator final : public CallCommunicator {
  public:
   GroupCommunicator(std::shared_ptr<Progress> progress, std::shared_ptr<Group> group)
       : group_(std::move(group)), progress_(std::move(progress)) {}
@@ -216,35 +217,6 @@ class GroupCommunicator final : public Communicator {
   int size() const override { return group_->transport->size(); }
   const std::string& name() const override { return group_->name; }
   milliseconds timeout() const override { return group_->timeout; }
-
-  WorkPtr all_reduce(torch::Tensor out, torch::Tensor in, ReduceOp op) override {
-    return start({.operation = Operation::kAllReduce, .outs = {out}, .ins = {in}, .reduce = op});
-  }
-  WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs,
-                               std::vector<torch::Tensor> ins) override {
-    return start(
-        {.operation = Operation::kAllGather, .outs = std::move(outs), .ins = std::move(ins)});
-  }
-  WorkPtr reduce_scatter_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins,
-                                   ReduceOp op) override {
-    return start({.operation = Operation::kReduceScatter,
-                  .outs = std::move(outs),
-                  .ins = std::move(ins),
-                  .reduce = op});
-  }
-  WorkPtr all_to_all(torch::Tensor out, torch::Tensor in, std::vector<int64_t> out_splits,
-                     std::vector<int64_t> in_splits) override {
-    return start({.operation = Operation::kAllToAll,
-                  .outs = {out},
-                  .ins = {in},
-                  .out_splits = std::move(out_splits),
-                  .in_splits = std::move(in_splits)});
-  }
-  WorkPtr broadcast(torch::Tensor tensor, int root) override {
-    return start(
-        {.operation = Operation::kBroadcast, .outs = {tensor}, .ins = {tensor}, .root = root});
-  }
-  WorkPtr barrier() override { return start({.operation = Operation::kBarrier}); }
 
   std::shared_ptr<Communicator> split(int color, const std::string& name) override {
     auto task = post({.operation = Operation::kSplit, .color = color});
@@ -258,7 +230,7 @@ class GroupCommunicator final : public Communicator {
   }
 
  private:
-  WorkPtr start(Call call) {
+  WorkPtr start(Call call) override {
     return std::make_unique<GroupWork>(progress_, post(std::move(call)), group_->timeout);
   }
   /// Null if a fault skips it.

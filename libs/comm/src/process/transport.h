@@ -100,6 +100,21 @@ class Transport {
   virtual std::shared_ptr<Transport> split(const std::vector<int>& places, const std::string& id,
                                            Patience& patience) = 0;
 
+ protected:
+  struct Part {
+    std::vector<int> members;  ///< world ranks
+    int rank = 0;              ///< this rank's place among them
+  };
+  /// What the group of `places`, this rank's among them, is made of.
+  Part part_of(const std::vector<int>& places) const {
+    Part part;
+    for (int place : places) {
+      if (place == rank_) part.rank = static_cast<int>(part.members.size());
+      part.members.push_back(members_[place]);
+    }
+    return part;
+  }
+
  private:
   std::vector<int> members_;
   int rank_;

@@ -245,12 +245,7 @@ void ShmTransport::broadcast(const Call& call, const Patience& patience) {
 
 std::shared_ptr<process::Transport> ShmTransport::split(const std::vector<int>& places,
                                                         const std::string& id, Patience& patience) {
-  std::vector<int> ranks;
-  int place = 0;
-  for (int p : places) {
-    if (p == rank()) place = static_cast<int>(ranks.size());
-    ranks.push_back(members()[p]);
-  }
+  auto [ranks, place] = part_of(places);
   std::unique_ptr<Window> window;
   if (ranks.size() > 1) {
     // Ids grow with nesting, file names may not.

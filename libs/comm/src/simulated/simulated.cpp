@@ -5,7 +5,7 @@
 #include <cstring>
 #include <mutex>
 
-#include "call.h"
+#include "call_communicator.h"
 #include "lane.h"
 #include "reduce.h"
 
@@ -84,7 +84,7 @@ void execute(const Call& call, int rank, int size) {
   }
 }
 
-class SimulatedCommunicator final : public Communicator {
+class SimulatedCommunicator final : public CallCommunicator {
  public:
   SimulatedCommunicator(std::shared_ptr<Simulation> simulation, std::string name, int rank,
                         int size)
@@ -95,37 +95,8 @@ class SimulatedCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   std::chrono::milliseconds timeout() const override { return std::chrono::minutes(10); }
 
-  WorkPtr all_reduce(torch::Tensor out, torch::Tensor in, ReduceOp op) override {
-    return run({.operation = Operation::kAllReduce, .outs = {out}, .ins = {in}, .reduce = op});
-  }
-  WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs,
-                               std::vector<torch::Tensor> ins) override {
-    return run(
-        {.operation = Operation::kAllGather, .outs = std::move(outs), .ins = std::move(ins)});
-  }
-  WorkPtr reduce_scatter_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins,
-                                   ReduceOp op) override {
-    return run({.operation = Operation::kReduceScatter,
-                .outs = std::move(outs),
-                .ins = std::move(ins),
-                .reduce = op});
-  }
-  WorkPtr all_to_all(torch::Tensor out, torch::Tensor in, std::vector<int64_t> out_splits,
-                     std::vector<int64_t> in_splits) override {
-    return run({.operation = Operation::kAllToAll,
-                .outs = {out},
-                .ins = {in},
-                .out_splits = std::move(out_splits),
-                .in_splits = std::move(in_splits)});
-  }
-  WorkPtr broadcast(torch::Tensor tensor, int root) override {
-    return run(
-        {.operation = Operation::kBroadcast, .outs = {tensor}, .ins = {tensor}, .root = root});
-  }
-  WorkPtr barrier() override { return run({.operation = Operation::kBarrier}); }
-
   std::shared_ptr<Communicator> split(int color, const std::string& name) override {
-    run({.operation = Operation::kSplit, .color = color});
+    start({.operation = Operation::kSplit, .color = color});
     for (const auto& group : simulation_->options.groups) {
       if (group.name == name)
         return std::make_shared<SimulatedCommunicator>(simulation_, name, group.rank, group.size);
@@ -143,7 +114,7 @@ class SimulatedCommunicator final : public Communicator {
   const Simulation& simulation() const { return *simulation_; }
 
  private:
-  WorkPtr run(const Call& call) {
+  WorkPtr start(Call call) override {
     if (simulation_->aborted) throw AbortedError("the job was aborted: " + simulation_->reason);
     if (const auto problem = problem_of(call, size_, false); !problem.empty())
       throw_error(detail::concat(describe(call), " on '", name_, "': ", problem));
