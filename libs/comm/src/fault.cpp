@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <mutex>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "veomni/base/error.h"
+#include "veomni/base/parse_number.h"
 
 namespace veomni {
 
@@ -32,11 +32,10 @@ Faults& faults() {
 }
 
 int64_t number_of(const std::string& key, const std::string& value) {
-  int64_t number = -1;
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  VEOMNI_CHECK_CONFIG(error == std::errc() && end == value.data() + value.size() && number >= 0,
-                      "fault: ", key, "=", value, " is not a number from 0");
-  return number;
+  const auto number = parse_number<int64_t>(value);
+  VEOMNI_CHECK_CONFIG(number && *number >= 0, "fault: ", key, "=", value,
+                      " is not a number from 0");
+  return *number;
 }
 
 FaultKind kind_of(const std::string& value) {

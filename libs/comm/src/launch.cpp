@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/comm/launch.h"
 
-#include <charconv>
 #include <cstdlib>
-#include <cstring>
-#include <optional>
 
 #include "veomni/base/error.h"
+#include "veomni/base/names.h"
+#include "veomni/base/parse_number.h"
 
 namespace veomni {
 
@@ -20,15 +19,6 @@ constexpr const char* kWays =
     "start with `veomni launch -n N ...`, `mpirun -n N veomni ...`, `srun --mpi=pmix veomni ...` "
     "or torchrun on one host";
 
-std::optional<int> number(const char* text) {
-  if (!text) return std::nullopt;
-  int value = 0;
-  const char* end = text + std::strlen(text);
-  const auto [stop, error] = std::from_chars(text, end, value);
-  if (error != std::errc() || stop != end || text == end) return std::nullopt;
-  return value;
-}
-
 class Reader {
  public:
   explicit Reader(const Environment& environment) : environment_(environment) {}
@@ -40,7 +30,7 @@ class Reader {
   std::string text(const char* name) const { return has(name) ? environment_(name) : ""; }
 
   int at_least(const char* name, int minimum) const {
-    const auto value = number(environment_(name));
+    const auto value = parse_number<int>(text(name));
     VEOMNI_CHECK_CONFIG(value && *value >= minimum, "environment: ", name, "='", text(name),
                         "' is not a whole number of at least ", minimum, "; ", kWays);
     return *value;
@@ -58,18 +48,12 @@ class Reader {
   const Environment& environment_;
 };
 
-std::string join_names(const std::vector<const char*>& names) {
-  std::string text;
-  for (const char* name : names) text += (text.empty() ? "" : ", ") + std::string(name);
-  return text;
-}
-
 // All of a launcher's variables, or none.
 bool all_or_none(const Reader& env, const char* by, const std::vector<const char*>& names) {
-  std::vector<const char*> there, missing;
+  std::vector<std::string> there, missing;
   for (const char* name : names) (env.has(name) ? there : missing).push_back(name);
   VEOMNI_CHECK_CONFIG(there.empty() || missing.empty(), "environment: of ", by, "'s variables ",
-                      join_names(there), " is set and ", join_names(missing),
+                      join(there), " is set and ", join(missing),
                       " is not; unset it to run alone, or ", kWays);
   return missing.empty();
 }
@@ -118,7 +102,7 @@ Launch detect_launch(const Environment& environment) {
 int claimed_rank(const Environment& environment) {
   for (const char* name :
        {kRank, "OMPI_COMM_WORLD_RANK", "RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-    if (const auto rank = number(environment(name))) return *rank;
+    if (const auto rank = parse_number<int>(Reader(environment).text(name))) return *rank;
   }
   return 0;
 }

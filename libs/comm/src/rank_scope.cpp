@@ -10,6 +10,8 @@ std::string rank_label(int rank, int size) {
 }
 
 RankScope::RankScope(int rank, int size)
-    : scope_({.label = size == 1 ? "" : rank_label(rank, size), .primary = rank == 0, .worker = rank}) {}
+    : scope_({.label = size == 1 ? "" : rank_label(rank, size),
+              .primary = rank == 0,
+              .worker = rank}) {}
 
 }  // namespace veomni

@@ -5,11 +5,11 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 
 #include "veomni/base/context.h"
 #include "veomni/base/error.h"
+#include "veomni/base/parse_number.h"
 #include "veomni/io/output_file.h"
 #include "veomni/parallel/profile.h"
 
@@ -38,11 +38,6 @@ void remove_old_files(const std::string& directory) {
   }
 }
 
-bool parse_number(std::string_view text, int64_t& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty();
-}
-
 std::vector<std::vector<double>> gather_rows(const std::vector<double>& mine, Communicator& world) {
   const auto width = static_cast<int64_t>(mine.size());
   const auto in = torch::tensor(mine, torch::kDouble);
@@ -60,13 +55,12 @@ std::vector<std::vector<double>> gather_rows(const std::vector<double>& mine, Co
 
 StepRange parse_steps(const std::string& text) {
   const size_t dots = text.find("..");
-  StepRange steps;
-  const bool good = dots != std::string::npos &&
-                    parse_number(std::string_view(text).substr(0, dots), steps.first) &&
-                    parse_number(std::string_view(text).substr(dots + 2), steps.last);
-  VEOMNI_CHECK_CONFIG(good && 1 <= steps.first && steps.first <= steps.last, "--profile-steps: '",
-                      text, "' is no range of steps; write A..B, such as 5..7");
-  return steps;
+  const bool is_range = dots != std::string::npos;
+  const auto first = parse_number<int64_t>(text.substr(0, dots));
+  const auto last = parse_number<int64_t>(is_range ? text.substr(dots + 2) : "");
+  VEOMNI_CHECK_CONFIG(first && last && 1 <= *first && *first <= *last, "--profile-steps: '", text,
+                      "' is no range of steps; write A..B, such as 5..7");
+  return {*first, *last};
 }
 
 std::optional<StepRange> steps_to_profile(const std::optional<StepRange>& asked, int64_t done,
