@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/checkpoint/manifest.h"
 
-#include <fmt/format.h>
-#include <xxhash.h>
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "veomni/base/error.h"
+#include "veomni/io/digest.h"
 #include "veomni/io/json_fields.h"
 #include "veomni/io/mapped_file.h"
 #include "veomni/io/output_file.h"
@@ -20,20 +18,15 @@ namespace {
 
 constexpr const char* kManifest = "manifest.json";
 
-std::string hash_text(const void* data, size_t size) {
-  const XXH128_hash_t hash = XXH3_128bits(data, size);
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
-}
-
 std::string hash_file(const std::string& path) {
   const io::MappedFile file(path);
-  return hash_text(file.bytes().data(), file.bytes().size());
+  return io::digest(file.bytes().data(), file.bytes().size());
 }
 
 // What the manifest's own checksum covers.
 std::string hash_entries(const nlohmann::json& files) {
   const std::string text = files.dump();
-  return hash_text(text.data(), text.size());
+  return io::digest(text.data(), text.size());
 }
 
 }  // namespace

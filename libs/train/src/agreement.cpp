@@ -5,12 +5,12 @@
 #include <fmt/format.h>
 #include <link.h>
 #include <torch/version.h>
-#include <xxhash.h>
 
 #include <array>
 #include <cstring>
 
 #include "veomni/base/error.h"
+#include "veomni/io/digest.h"
 
 namespace veomni::train {
 
@@ -30,14 +30,9 @@ constexpr std::array<Item, 3> kItems{{
 // A line of kWidth characters for each item, padded with zeros.
 using Card = std::array<char, kItems.size() * kWidth>;
 
-std::string hash_of(const std::string& text) {
-  const XXH128_hash_t hash = XXH3_128bits(text.data(), text.size());
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
-}
-
 Card card_of(const std::string& job) {
   Card card{};
-  const std::string lines[] = {build_id(), TORCH_VERSION, hash_of(job)};
+  const std::string lines[] = {build_id(), TORCH_VERSION, io::digest(job.data(), job.size())};
   for (size_t i = 0; i < kItems.size(); ++i) lines[i].copy(card.data() + i * kWidth, kWidth - 1);
   return card;
 }
