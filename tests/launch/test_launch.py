@@ -107,6 +107,17 @@ def test_ranks_with_different_recipes(job):
     assert not (job.folder / name).exists()
 
 
+def test_ranks_that_spread_a_model_differently(tmp_path, gradients):
+    folder, _ = gradients
+    ranks = [subprocess.Popen([VEOMNI, "forward", str(folder), str(folder / "in.safetensors"), str(tmp_path / "out.safetensors"),
+                               f"--parallel.default.strategy={strategy}"], stderr=subprocess.PIPE, text=True,
+                              env=environment(VEOMNI_RANK=str(rank), VEOMNI_WORLD_SIZE="2", VEOMNI_JOB=f"spread-{os.getpid()}"))
+             for rank, strategy in enumerate(["fsdp2", "ddp"])]
+    said = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert "rank 1 runs another job than rank 0" in said[0]
+
+
 def test_launch_refuses_what_does_not_run_on_ranks():
     for words in (["launch", "-n", "2"], ["launch", "-n", "2", "generate", "x"], ["launch", "-n", "0", "train", "x"], ["launch", "train", "x"]):
         done = run(VEOMNI, *words)
@@ -119,13 +130,17 @@ RANKS = 3
 REPEATS = int(os.environ.get("VEOMNI_FAULT_REPEATS", "5"))
 
 
-def check_failed(done, began, output, within=20):
-    assert done.returncode != 0
-    assert time.monotonic() - began < within
-    deadline = time.monotonic() + 5
+def check_nothing_runs(output, within):
+    deadline = time.monotonic() + within
     while left_running(output) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left_running(output)
+
+
+def check_failed(done, began, output, within=20):
+    assert done.returncode != 0
+    assert time.monotonic() - began < within
+    check_nothing_runs(output, within=5)
     assert not [name for name in os.listdir("/dev/shm") if "veomni" in name or str(os.getpid()) in name]
 
 
@@ -213,10 +228,7 @@ def test_a_killed_launcher_leaves_nothing(job):
         time.sleep(0.1)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 10
-    while left_running(job.folder / "orphans") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left_running(job.folder / "orphans")
+    check_nothing_runs(job.folder / "orphans", within=10)
 
 
 def test_a_restart_goes_on_from_the_newest_checkpoint(job, step_calls):

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "forward_input.h"
+#include "resolved.h"
 #include "setup.h"
 #include "veomni/base/error.h"
 #include "veomni/checkpoint/hf_export.h"
@@ -196,8 +197,8 @@ void forward_on_rank(const ForwardOptions& options, DeviceMesh& mesh) {
 void run_forward(const ForwardOptions& options) {
   apply_memory(options.memory);
   apply_ops(options.ops);
-  const std::string job = fmt::format("{}\n{}\n{}\n{}", options.model_dir, options.input_file,
-                                      options.dtype, options.grads);
+  const std::string job = fmt::format("{}\n{}\n{}\n{}\n{}", options.model_dir, options.input_file,
+                                      options.dtype, options.grads, resolved(options));
   run_world({options.mesh, options.comm, job, ""},
             [&](DeviceMesh& mesh) { forward_on_rank(options, mesh); });
 }

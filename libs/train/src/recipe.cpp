@@ -3,6 +3,8 @@
 
 #include <set>
 
+#include "resolved.h"
+
 namespace veomni::train {
 
 namespace {
@@ -36,14 +38,7 @@ Recipe load_recipe(const std::string& file, const std::vector<Override>& overrid
   return recipe;
 }
 
-std::string resolved_recipe(const Recipe& recipe) {
-  Recipe copy = recipe;
-  FieldWriter writer;
-  visit_fields(writer, copy);
-  YAML::Emitter out;
-  out << writer.node;
-  return std::string(out.c_str()) + "\n";
-}
+std::string resolved_recipe(const Recipe& recipe) { return resolved(recipe); }
 
 std::string recipe_reference() {
   Recipe defaults;
