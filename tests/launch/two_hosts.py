@@ -10,6 +10,7 @@ import warnings
 
 HOSTS = {"veomni-h0": "10.77.0.1", "veomni-h1": "10.77.0.2"}
 CABLE = ("veomni-v0", "veomni-v1")
+PROBE = "veomni-probe"
 # How mpirun reaches the other host, instead of ssh: mpirun's words are "HOST COMMAND...".
 AGENT = """#!/bin/bash
 while [[ $1 == -* ]]; do shift; done
@@ -22,17 +23,21 @@ CABLE_ONLY = ["--mca", "btl_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_i
 BELIEF = 'export VEOMNI_HOST=host$((OMPI_COMM_WORLD_RANK / $0)); exec "$@"'
 
 
+def ip(*words, check=True):
+    subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
+
+
 def namespaces_allowed():
     if os.environ.get("VEOMNI_TEST_NO_NAMESPACES"):
         return False
-    probe = subprocess.run(["ip", "netns", "exec", "veomni-probe", "unshare", "--uts", "true"], capture_output=True) \
-        if subprocess.run(["ip", "netns", "add", "veomni-probe"], capture_output=True).returncode == 0 else None
-    subprocess.run(["ip", "netns", "del", "veomni-probe"], capture_output=True)
-    return probe is not None and probe.returncode == 0
-
-
-def ip(*words, check=True):
-    subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
+    try:
+        ip("netns", "add", PROBE)
+        ip("netns", "exec", PROBE, "unshare", "--uts", "true")
+        return True
+    except subprocess.CalledProcessError:
+        return False
+    finally:
+        ip("netns", "del", PROBE, check=False)
 
 
 class TwoHosts:

@@ -119,15 +119,14 @@ TEST(Allocator, NumbersAreBitEqualWithEither) {
 
 // The ranks' threads interleave anew each step, so what they need at once still grows for some steps.
 TEST(Allocator, ASteadyStepFaultsNoPage) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "AddressSanitizer keeps freed memory from reuse";
-#endif
   const Outcome run = train_with("caching", 12);
   std::vector<long> last(run.faults.end() - 5, run.faults.end());
   RecordProperty("faults", testing::PrintToString(run.faults));
   RecordProperty("faults_of_system", testing::PrintToString(train_with("system", 12).faults));
   std::sort(last.begin(), last.end());
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps freed memory from being used again
   EXPECT_LE(last[2], 10) << "median of the last five steps: " << testing::PrintToString(run.faults);
+#endif
   EXPECT_GT(run.faults[0], 0) << "the first step takes its memory from the system";
 }
 
