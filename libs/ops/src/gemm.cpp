@@ -21,12 +21,14 @@ std::atomic<LinearBackend> g_backend{LinearBackend::kAuto};
 constexpr int64_t kMinRowsForOwn = 48;
 
 /// The processor's answer to kAuto. By vendor and instruction set, not by timing: the same on every
-/// run.
+/// run. On AMD's processors MKL's float32 products run at half speed, and the own bfloat16 kernels
+/// outrun oneDNN's (bench/kernels). Elsewhere oneDNN may have AMX, which the own kernels have not.
 LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
-  static const bool own_is_faster =
-      kernels::is_amd() && kernels::available_levels().back() >= kernels::Level::kAvx512;
-  return dtype == at::kFloat && own_is_faster && rows >= kMinRowsForOwn ? LinearBackend::kOwn
-                                                                        : LinearBackend::kBlas;
+  using kernels::Level;
+  static const Level best = kernels::is_amd() ? kernels::available_levels().back() : Level::kPortable;
+  const bool float_by_own = best >= Level::kAvx512, bf16_by_own = best >= Level::kAvx512Bf16;
+  const bool own = (dtype == at::kFloat && float_by_own) || (dtype == at::kBFloat16 && bf16_by_own);
+  return own && rows >= kMinRowsForOwn ? LinearBackend::kOwn : LinearBackend::kBlas;
 }
 
 LinearBackend choose(const Tensor& a, int64_t rows) {
@@ -42,12 +44,14 @@ struct Strides {
 void own_matmul(const Tensor& out_MN, const Tensor& a, Strides a_strides, const Tensor& b,
                 Strides b_strides, int64_t k, bool accumulate) {
   const int64_t m = out_MN.size(0), n = out_MN.size(1);
+  const kernels::DType dtype = kernel_dtype(a, "linear");
+  const bool wide_out = out_MN.scalar_type() == acc_dtype(a.scalar_type());
   Tensor workspace =
-      at::empty({kernels::matmul_workspace(m, n, k, at::get_num_threads())}, acc_options(a));
+      at::empty({kernels::matmul_workspace(dtype, wide_out, m, n, k, at::get_num_threads())},
+                a.options().dtype(at::kByte));
   launch(a.device(),
-         kernels::MatMul{kernel_dtype(a, "linear"), out_MN.scalar_type() != a.scalar_type(),
-                         accumulate, m, n, k, in(a), a_strides.row, a_strides.k, in(b),
-                         b_strides.row, b_strides.k, out(out_MN), n, out(workspace)});
+         kernels::MatMul{dtype, wide_out, accumulate, m, n, k, in(a), a_strides.row, a_strides.k,
+                         in(b), b_strides.row, b_strides.k, out(out_MN), n, out(workspace)});
 }
 
 /// x · wᵀ through oneDNN, which only its fused linear reaches for float32.

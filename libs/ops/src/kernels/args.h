@@ -24,10 +24,10 @@ struct MatMul {
   int64_t b_n, b_k;
   void* out;
   int64_t out_m;
-  void* workspace;  ///< acc [matmul_workspace(...)]
+  void* workspace;  ///< [matmul_workspace(...)] bytes
 };
-/// Elements of MatMul's workspace.
-int64_t matmul_workspace(int64_t m, int64_t n, int64_t k, int threads);
+/// Bytes of MatMul's workspace.
+int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads);
 
 /// out[r, c] += bias[c]
 struct AddBias {

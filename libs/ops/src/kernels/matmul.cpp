@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <omp.h>
-
 #include <type_traits>
 
 #include "kernels/kernel_list.h"
-#include "kernels/matmul_plan.h"
+#include "kernels/matmul_driver.h"
 #include "kernels/tile.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
-
-/// A strided operand: element (i, k) of [count, depth].
-template <typename T> struct Operand {
-  const T* data;
-  int64_t step, step_k;
-};
 
 /// out[k · width + i] = x[i · step + k] for 4 x 4 elements.
 template <int width> inline void transpose_4x4(const float* x, int64_t step, float* out) {
@@ -31,127 +23,100 @@ template <int width> inline void transpose_4x4(const float* x, int64_t step, flo
   column(3) = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
-/// A whole panel of rows that are contiguous along k; returns how many k were done.
-template <int width>
-int64_t transpose_panel(const float* x, int64_t step, int64_t depth, float* out) {
-  if (width % 4 != 0) return 0;
-  for (int64_t k = 0; k + 4 <= depth; k += 4) {
-    for (int i = 0; i < width; i += 4)
-      transpose_4x4<width>(x + i * step + k, step, out + k * width + i);
-  }
-  return depth / 4 * 4;
-}
+/// Operands term by term: a's are widened when they are copied, b's when a tile reads them.
+template <typename Type> struct Terms {
+  using T = Type;
+  using A = Acc<T>;
+  using Left = A;
+  using Right = T;
+  static constexpr int kRows = kTileRows, kColumns = kTileColumns<A>, kDepth = 1;
 
-/// out[panel][k][lane] = x[first + panel · width + lane, k0 + k], zero where a lane passes `count`.
-template <int width, typename T>
-void pack(const Operand<T>& x, int64_t first, int64_t count, int64_t padded, int64_t k0,
-          int64_t depth, Acc<T>* out) {
-  for (int64_t p = 0; p < padded; p += width, out += width * depth) {
-    const int64_t lanes = min_of(width, count - p);
-    const T* from = x.data + (first + p) * x.step + k0 * x.step_k;
-    if (lanes == width && x.step == 1) {
+  static void pack_panels(const T* x, int64_t step, int64_t step_k, int64_t columns, int64_t depth,
+                          T* out, int64_t panel_words) {
+    for (int64_t n = 0; n < columns; n += kColumns, out += panel_words)
+      pack<kColumns>(x + n * step, step, step_k, min_of(kColumns, columns - n), depth, out,
+                     [](T value) { return value; });
+  }
+
+  static void pack_rows(const T* x, int64_t step, int64_t rows, int64_t padded, int64_t depth,
+                        A* out, int64_t stride) {
+    for (int64_t r = 0; r < padded; ++r, out += stride) {
+      for (int64_t k = 0; k < depth; ++k) out[k] = r < rows ? wide(x[r * step + k]) : 0;
+    }
+  }
+
+  static void pack_tiles(const T* x, int64_t step, int64_t step_k, int64_t rows, int64_t depth,
+                         A* out) {
+    for (int64_t r = 0; r < rows; r += kRows, out += kRows * depth)
+      pack<kRows>(x + r * step, step, step_k, min_of(kRows, rows - r), depth, out,
+                  [](T value) { return wide(value); });
+  }
+
+  template <typename F>
+  static inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k,
+                                                         const T* b, int64_t words, F&& f) {
+    // Constant distances keep the addresses in the instructions.
+    if (a_k == 1) return tile_sums(a, a_row, 1, b, kColumns, words, f);
+    tile_sums(a, 1, kRows, b, kColumns, words, f);
+  }
+
+  static void put(A* to, Vector<A> left, Vector<A> right) {
+    store(to, left);
+    store(to + kLanes<A>, right);
+  }
+  static void add(A* to, Vector<A> left, Vector<A> right) {
+    put(to, load(to) + left, load(to + kLanes<A>) + right);
+  }
+  static void put_narrow(T* to, Vector<A> left, Vector<A> right) {
+    if constexpr (std::is_same_v<T, A>) {
+      put(to, left, right);
+    } else {
+      A line[kColumns];
+      put(line, left, right);
+      for (int c = 0; c < kColumns; ++c) to[c] = narrow<T>(line[c]);
+    }
+  }
+  // The language of vectors has no stores past the cache.
+  static void stream(A* to, Vector<A> left, Vector<A> right) { put(to, left, right); }
+  static void stream_narrow(T* to, Vector<A> left, Vector<A> right) { put_narrow(to, left, right); }
+
+ private:
+  /// out[k][lane] of `width` lanes, zero from `lanes` on.
+  template <int width, typename O, typename Convert>
+  static void pack(const T* x, int64_t step, int64_t step_k, int64_t lanes, int64_t depth, O* out,
+                   Convert convert) {
+    if (lanes == width && step == 1) {
       for (int64_t k = 0; k < depth; ++k) {
-        for (int i = 0; i < width; ++i) out[k * width + i] = wide(from[k * x.step_k + i]);
+        for (int i = 0; i < width; ++i) out[k * width + i] = convert(x[k * step_k + i]);
       }
-      continue;
+      return;
     }
     if (lanes < width) {
-      for (int64_t i = 0; i < width * depth; ++i) out[i] = 0;
+      for (int64_t i = 0; i < width * depth; ++i) out[i] = O{};
     }
     int64_t done = 0;
-    if constexpr (std::is_same_v<T, float>) {
-      if (lanes == width && x.step_k == 1) done = transpose_panel<width>(from, x.step, depth, out);
+    if constexpr (std::is_same_v<T, float> && width % 4 == 0) {
+      if (lanes == width && step_k == 1) {
+        for (; done + 4 <= depth; done += 4) {
+          for (int i = 0; i < width; i += 4)
+            transpose_4x4<width>(x + i * step + done, step, out + done * width + i);
+        }
+      }
     }
     // Short runs of k, so that a panel's lines stay in L1 while its lanes are filled one by one.
     for (int64_t k1 = done; k1 < depth; k1 += 16) {
       const int64_t end = min_of(depth, k1 + 16);
       for (int64_t i = 0; i < lanes; ++i) {
-        for (int64_t k = k1; k < end; ++k)
-          out[k * width + i] = wide(from[i * x.step + k * x.step_k]);
+        for (int64_t k = k1; k < end; ++k) out[k * width + i] = convert(x[i * step + k * step_k]);
       }
     }
   }
-}
-
-template <typename A>
-void multiply_block(const A* a, const A* b, int64_t rows, int64_t columns, int64_t depth, bool add,
-                    A* sums) {
-  for (int64_t p = 0; p < columns; p += kTileColumns<A>) {
-    for (int64_t r = 0; r < rows; r += kTileRows) {
-      const A* left = a + r * depth;
-      const A* right = b + p * depth;
-      A* out = sums + r * columns + p;
-      if (add) {
-        tile<true>(left, 1, kTileRows, right, kTileColumns<A>, depth, out, columns);
-      } else {
-        tile<false>(left, 1, kTileRows, right, kTileColumns<A>, depth, out, columns);
-      }
-    }
-  }
-}
-
-template <typename T, typename O, bool add>
-void write_block(const Acc<T>* sums, int64_t stride, int64_t rows, int64_t columns, O* out,
-                 int64_t out_stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) {
-      if constexpr (add) {
-        out[r * out_stride + c] += sums[r * stride + c];
-      } else {
-        out[r * out_stride + c] = narrow<O>(sums[r * stride + c]);
-      }
-    }
-  }
-}
-
-template <typename T>
-void multiply_task(const MatMul& a, const MatMulPlan& plan, int64_t task, Acc<T>* scratch) {
-  using A = Acc<T>;
-  const int64_t m0 = task / plan.column_blocks * plan.rows,
-                n0 = task % plan.column_blocks * plan.columns;
-  const int64_t rows = min_of(plan.rows, a.m - m0), columns = min_of(plan.columns, a.n - n0);
-  A* packed_a = scratch;
-  A* packed_b = packed_a + plan.rows * plan.depth;
-  A* sums = packed_b + plan.columns * plan.depth;
-  const Operand<T> left{static_cast<const T*>(a.a), a.a_m, a.a_k},
-      right{static_cast<const T*>(a.b), a.b_n, a.b_k};
-  const int64_t padded_rows = round_up(rows, kRowMultiple),
-                padded_columns = round_up(columns, kColumnMultiple);
-  for (int64_t k0 = 0; k0 < a.k; k0 += plan.depth) {
-    const int64_t depth = min_of(plan.depth, a.k - k0);
-    pack<kTileRows>(left, m0, rows, padded_rows, k0, depth, packed_a);
-    pack<kTileColumns<A>>(right, n0, columns, padded_columns, k0, depth, packed_b);
-    multiply_block(packed_a, packed_b, padded_rows, padded_columns, depth, k0 > 0, sums);
-  }
-  if (a.k == 0) {
-    for (int64_t i = 0; i < padded_rows * padded_columns; ++i) sums[i] = 0;
-  }
-  if (a.accumulate) {
-    write_block<T, A, true>(sums, padded_columns, rows, columns,
-                            static_cast<A*>(a.out) + m0 * a.out_m + n0, a.out_m);
-  } else if (a.wide_out) {
-    write_block<T, A, false>(sums, padded_columns, rows, columns,
-                             static_cast<A*>(a.out) + m0 * a.out_m + n0, a.out_m);
-  } else {
-    write_block<T, T, false>(sums, padded_columns, rows, columns,
-                             static_cast<T*>(a.out) + m0 * a.out_m + n0, a.out_m);
-  }
-}
-
-template <typename T> void multiply(const MatMul& a) {
-  const MatMulPlan plan = plan_matmul(a.m, a.n, a.k, omp_get_max_threads());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(plan.threads)
-  for (int64_t task = 0; task < plan.tasks(); ++task) {
-    multiply_task<T>(
-        a, plan, task,
-        static_cast<Acc<T>*>(a.workspace) + omp_get_thread_num() * plan.workspace_per_thread());
-  }
-}
+};
 
 }  // namespace
 
 void run(const MatMul& a) {
-  for_type(a.dtype, [&](auto t) { multiply<decltype(t)>(a); });
+  for_type(a.dtype, [&](auto t) { Product<Terms<decltype(t)>>(a).run(); });
 }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -5,23 +5,49 @@
 
 #include <cstdint>
 
+#include "kernels/args.h"
+
 namespace veomni::ops::kernels {
 
 /// Register tiles are divisors of these on every level.
 inline constexpr int64_t kRowMultiple = 12;
 inline constexpr int64_t kColumnMultiple = 32;
 
-/// A block of a is [rows, depth], of b [columns, depth]; both and the sums [rows, columns] stay in
-/// a core's L2 cache (about 750 KiB in float32). One task computes one [rows, columns] block of the
-/// result over the whole depth.
+/// Room between rows of a that are copied, so that twelve of them never fall into one set of the
+/// first-level cache.
+inline constexpr int64_t kRowGap = 16;
+/// Terms of a panel of b: even, and the same distance for panels that are written side by side.
+inline int64_t panel_depth(int64_t k) { return (k + 1) / 2 * 2 + 4; }
+
+/// One task computes a block [rows, columns] of the result over the whole depth, `depth` terms at a
+/// time. b is laid out in panels before. Two orders, by what stays in a core's second-level cache
+/// (1 MiB):
+///   panels_stay = false   a block of a; every panel of b passes over all its rows
+///   panels_stay = true    a block of b, laid out by the task itself; the rows of a pass over it,
+///                         `step` at a time
+/// The terms of one element are added in an order that depends on k alone: results do not depend on
+/// threads or on other rows.
 struct MatMulPlan {
-  int64_t rows, columns, depth;
-  int64_t row_blocks, column_blocks;
-  int64_t threads;  ///< that get a workspace
+  int64_t rows, columns, depth, step;
+  int64_t row_blocks, column_blocks, depth_blocks;
+  bool panels_stay;
+  bool sums_apart;   ///< partial sums need float room of their own
+  int64_t threads;   ///< that get a workspace
+  int64_t b_values;  ///< values of the operands' dtype in b's panels: all of them, or a task's
 
   int64_t tasks() const { return row_blocks * column_blocks; }
-  int64_t workspace_per_thread() const { return (rows + columns) * depth + rows * columns; }
+  int64_t a_words() const { return step * (depth + kRowGap); }
+  int64_t sums() const { return sums_apart ? rows * columns : 0; }
 };
-MatMulPlan plan_matmul(int64_t m, int64_t n, int64_t k, int threads);
+MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads);
+
+/// Where a thread's part of the workspace begins and what it holds, in bytes.
+struct MatMulRoom {
+  int64_t shared;      ///< b's panels for all threads; 0 if each task has its own
+  int64_t b, a, sums;  ///< of one thread
+  int64_t per_thread() const { return b + a + sums; }
+  int64_t total(int64_t threads) const { return shared + threads * per_thread(); }
+};
+MatMulRoom room_of(const MatMulPlan& plan, DType dtype);
 
 }  // namespace veomni::ops::kernels

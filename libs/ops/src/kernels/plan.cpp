@@ -18,30 +18,91 @@ int64_t useful_threads(int64_t work, int64_t threads) {
   return std::clamp<int64_t>(work >> 18, 1, threads);
 }
 
-constexpr int64_t kMaxRows = 240, kMaxColumns = 256, kMaxDepth = 256;
+// Of a core's second-level cache of 1 MiB, what the operand that stays may fill.
+constexpr int64_t kStayBytes = 400 << 10;
+constexpr int64_t kMaxRows = 192, kMinRows = 48;
+// Columns of b that stay, rows of a that pass over them at a time.
+constexpr int64_t kStayColumns = 256, kPassingRows = 48;
+// From here on b does not stay in the third-level cache while blocks of a pass over it.
+constexpr int64_t kLargeBytes = 8 << 20;
+
+int64_t size_of(DType dtype) {
+  return dtype == DType::kBFloat16 ? 2 : dtype == DType::kFloat ? 4 : 8;
+}
+int64_t acc_size_of(DType dtype) { return dtype == DType::kDouble ? 8 : 4; }
+
+/// Blocks of at most `most` that are as even as multiples of `step` allow.
+int64_t even(int64_t n, int64_t most, int64_t step) {
+  return n ? round_up(ceil_div(n, ceil_div(n, most)), step) : 0;
+}
+
+/// Rows and columns of a task when a block of a stays: large enough to be worth a panel's journey,
+/// and so many that no thread is idle for long.
+void cut_evenly(MatMulPlan& plan, int64_t m, int64_t n, int64_t most_rows, int64_t most_columns,
+                int64_t threads) {
+  double best = 0;
+  for (int64_t columns = even(n, most_columns, kColumnMultiple);;
+       columns = even(n, columns / 2, kColumnMultiple)) {
+    for (int64_t rows = std::min(most_rows, round_up(m, kRowMultiple)); rows >= kRowMultiple;
+         rows -= kRowMultiple) {
+      const int64_t tasks = ceil_div(m, rows) * ceil_div(n, columns);
+      // A task's overhead is worth a few rows (its panels) and columns (its block of a).
+      const double cost = static_cast<double>(ceil_div(tasks, threads)) *
+                          static_cast<double>(rows + 4) * static_cast<double>(columns + 8);
+      if (best == 0 || cost < best) {
+        best = cost;
+        plan.rows = rows;
+        plan.columns = columns;
+      }
+    }
+    if (columns <= 4 * kColumnMultiple) break;
+  }
+  plan.step = plan.rows;
+}
 
 // 128 KiB in float32: a band of x and one of dout stay in a core's L2 cache beside the weight.
 constexpr int64_t kBandElements = 32 << 10;
 
 }  // namespace
 
-MatMulPlan plan_matmul(int64_t m, int64_t n, int64_t k, int threads) {
-  MatMulPlan plan;
-  plan.row_blocks = ceil_div(m, kMaxRows);
-  plan.rows = m ? round_up(ceil_div(m, plan.row_blocks), kRowMultiple) : 0;
-  plan.column_blocks = ceil_div(n, kMaxColumns);
-  plan.columns = n ? round_up(ceil_div(n, plan.column_blocks), kColumnMultiple) : 0;
-  plan.row_blocks = m ? ceil_div(m, plan.rows) : 0;
-  plan.column_blocks = n ? ceil_div(n, plan.columns) : 0;
-  plan.depth = std::min(k, kMaxDepth);
-  plan.threads =
-      useful_threads(m * n * k, std::min<int64_t>(threads, std::max<int64_t>(1, plan.tasks())));
+MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads) {
+  MatMulPlan plan{};
+  if (m == 0 || n == 0) return plan;
+  const int64_t size = size_of(dtype);
+  plan.depth = std::max<int64_t>(even(k, 4096 / size, kColumnMultiple), kColumnMultiple);
+  plan.depth_blocks = std::max<int64_t>(ceil_div(k, plan.depth), 1);
+  plan.sums_apart = plan.depth_blocks > 1 && !wide_out;
+  plan.threads = useful_threads(m * n * k, threads);
+  plan.panels_stay = n * k * size >= kLargeBytes && plan.depth_blocks == 1 &&
+                     kStayColumns * k * size <= kStayBytes &&
+                     ceil_div(n, kStayColumns) >= 4 * plan.threads;
+  if (plan.panels_stay) {
+    plan.rows = round_up(m, kRowMultiple);
+    plan.columns = even(n, kStayColumns, kColumnMultiple);
+    plan.step = std::min(plan.rows, kPassingRows);
+  } else {
+    const int64_t most_rows =
+        std::clamp(kStayBytes / (plan.depth * size) / kRowMultiple * kRowMultiple, kMinRows, kMaxRows);
+    cut_evenly(plan, m, n, most_rows, plan.sums_apart ? 512 : 8192, plan.threads);
+  }
+  plan.row_blocks = ceil_div(m, plan.rows);
+  plan.column_blocks = ceil_div(n, plan.columns);
+  plan.threads = std::min(plan.threads, plan.tasks());
+  plan.b_values = (plan.panels_stay ? plan.columns : round_up(n, kColumnMultiple)) * panel_depth(k);
   return plan;
 }
 
-int64_t matmul_workspace(int64_t m, int64_t n, int64_t k, int threads) {
-  const MatMulPlan plan = plan_matmul(m, n, k, threads);
-  return plan.threads * plan.workspace_per_thread();
+MatMulRoom room_of(const MatMulPlan& plan, DType dtype) {
+  constexpr int64_t kLine = 64;
+  const int64_t b = round_up(plan.b_values * size_of(dtype), kLine);
+  return {plan.panels_stay ? 0 : b, plan.panels_stay ? b : 0,
+          round_up(plan.a_words() * acc_size_of(dtype), kLine),
+          round_up(plan.sums() * acc_size_of(dtype), kLine)};
+}
+
+int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads) {
+  const MatMulPlan plan = plan_matmul(dtype, wide_out, m, n, k, threads);
+  return room_of(plan, dtype).total(plan.threads);
 }
 
 ConvolvePlan plan_convolve(const ConvolveShape& s, int threads) {

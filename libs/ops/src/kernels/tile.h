@@ -39,10 +39,20 @@ template <typename A> inline void store(A* p, Vector<A> v) {
   *reinterpret_cast<typename VectorOf<A>::unaligned*>(p) = v;
 }
 
-/// c[r, :] (+)= Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)], r < kTileRows.
-template <bool add, typename A>
-inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k, const A* b,
-                                                int64_t b_k, int64_t count, A* c, int64_t c_row) {
+/// A vector's worth of bfloat16, widened.
+inline Vector<float> load(const bf16* p) {
+  typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
+  typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+  const Words words = __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Words) << 16;
+  return reinterpret_cast<Vector<float>>(words);
+}
+
+/// f(r, left, right) for r < kTileRows, the two vectors of
+/// Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)].
+template <typename A, typename B, typename F>
+inline __attribute__((always_inline)) void tile_sums(const A* a, int64_t a_row, int64_t a_k,
+                                                     const B* b, int64_t b_k, int64_t count,
+                                                     F&& f) {
   Vector<A> left[kTileRows], right[kTileRows];
 #pragma GCC unroll 12
   for (int r = 0; r < kTileRows; ++r) {
@@ -58,15 +68,22 @@ inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64
     }
   }
 #pragma GCC unroll 12
-  for (int r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < kTileRows; ++r) f(r, left[r], right[r]);
+}
+
+/// c[r, :] (+)= Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)], r < kTileRows.
+template <bool add, typename A>
+inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k, const A* b,
+                                                int64_t b_k, int64_t count, A* c, int64_t c_row) {
+  tile_sums(a, a_row, a_k, b, b_k, count, [&](int r, Vector<A> left, Vector<A> right) {
     A* out = c + r * c_row;
     if constexpr (add) {
-      left[r] += load(out);
-      right[r] += load(out + kLanes<A>);
+      left += load(out);
+      right += load(out + kLanes<A>);
     }
-    store(out, left[r]);
-    store(out + kLanes<A>, right[r]);
-  }
+    store(out, left);
+    store(out + kLanes<A>, right);
+  });
 }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The walk through a matrix product that every level shares. A Form says how a level lays out and
+/// multiplies:
+///   T, A            operand and sum
+///   Left, Right     words that a tile reads of a and of b; kDepth terms a word
+///   kRows, kColumns of a tile
+///   pack_panels     terms of b in panels: out[panel][k][lane], zero where lanes or terms are missing
+///   pack_rows       a's rows as they are, `stride` words apart, zero where rows or terms are missing
+///   pack_tiles      a's rows in tiles: out[tile][k][row]
+///   tile            f(r, left, right) with the sums of row r
+///   put, add, put_narrow, stream, stream_narrow   what is done with them
+#pragma once
+
+#include <omp.h>
+
+#include <cstddef>
+#include <type_traits>
+
+#include "kernels/matmul_plan.h"
+#include "kernels/number.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+
+template <typename Form> class Product {
+  using T = typename Form::T;
+  using A = typename Form::A;
+  using Left = typename Form::Left;
+  using Right = typename Form::Right;
+  static constexpr int kRows = Form::kRows, kColumns = Form::kColumns, kDepth = Form::kDepth;
+  static_assert(sizeof(Left) == sizeof(A));
+
+ public:
+  explicit Product(const MatMul& args)
+      : a_(args),
+        plan_(plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k,
+                          omp_get_max_threads())),
+        room_(room_of(plan_, args.dtype)),
+        workspace_(static_cast<std::byte*>(args.workspace)),
+        panel_words_(panel_depth(args.k) / kDepth * kColumns),
+        streams_(args.m * args.n * out_size() >= kStreamBytes && !args.accumulate &&
+                 reinterpret_cast<uintptr_t>(args.out) % 64 == 0 &&
+                 args.out_m * out_size() % 64 == 0) {}
+
+  void run() {
+    if (plan_.tasks() == 0) return;
+#pragma omp parallel num_threads(plan_.threads)
+    {
+      if (!plan_.panels_stay) {
+        // Pieces that are long in both directions: rows and columns of b are read by whole lines.
+        const int64_t groups = (a_.n + kPackColumns - 1) / kPackColumns,
+                      runs = (a_.k + kPackDepth - 1) / kPackDepth;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < groups * runs; ++i) {
+          const int64_t n0 = i % groups * kPackColumns, k0 = i / groups * kPackDepth;
+          pack_panels(n0, kPackColumns, k0, min_of(kPackDepth, a_.k - k0),
+                      shared_panels() + n0 / kColumns * panel_words_);
+        }
+      }
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t task = 0; task < plan_.tasks(); ++task) multiply_task(task);
+    }
+  }
+
+ private:
+  // Results beyond this are not read again before they leave the caches.
+  static constexpr int64_t kStreamBytes = 4 << 20;
+  static constexpr int64_t kPackColumns = 256, kPackDepth = 256;
+
+  /// One thread's rows of a block of a: in place or copied.
+  struct Rows {
+    const Left* data;
+    int64_t row, k;   ///< distances in words
+    int64_t tile;     ///< from tile to tile
+  };
+  /// The block of the result that a task computes, and where its sums lie.
+  struct Block {
+    int64_t m0, n0, rows, columns;
+    A* sums;
+    int64_t sums_row;
+  };
+
+  int64_t out_size() const { return a_.wide_out ? sizeof(A) : sizeof(T); }
+  Right* shared_panels() const { return reinterpret_cast<Right*>(workspace_); }
+  std::byte* own_room() const {
+    return workspace_ + room_.shared + omp_get_thread_num() * room_.per_thread();
+  }
+
+  /// Terms [k0, k0 + depth) of at most `columns` columns; out is their first panel.
+  void pack_panels(int64_t n0, int64_t columns, int64_t k0, int64_t depth, Right* out) const {
+    Form::pack_panels(static_cast<const T*>(a_.b) + n0 * a_.b_n + k0 * a_.b_k, a_.b_n, a_.b_k,
+                      min_of(columns, a_.n - n0), depth, out + k0 / kDepth * kColumns,
+                      panel_words_);
+  }
+
+  void multiply_task(int64_t task) const {
+    std::byte* room = own_room();
+    const int64_t m0 = task / plan_.column_blocks * plan_.rows,
+                  n0 = task % plan_.column_blocks * plan_.columns;
+    Block block{m0, n0, min_of(plan_.rows, a_.m - m0), min_of(plan_.columns, a_.n - n0),
+                nullptr, a_.out_m};
+    if (plan_.sums_apart) {
+      block.sums = reinterpret_cast<A*>(room + room_.b + room_.a);
+      block.sums_row = plan_.columns;
+    } else if (a_.wide_out) {
+      block.sums = static_cast<A*>(a_.out) + m0 * a_.out_m + n0;
+    }
+    const Right* panels = shared_panels() + n0 / kColumns * panel_words_;
+    if (plan_.panels_stay) {
+      pack_panels(n0, block.columns, 0, a_.k, reinterpret_cast<Right*>(room));
+      panels = reinterpret_cast<Right*>(room);
+    }
+    for (int64_t d = 0; d < plan_.depth_blocks; ++d) {
+      const int64_t k0 = d * plan_.depth, depth = min_of(plan_.depth, a_.k - k0);
+      for (int64_t r0 = 0; r0 < block.rows; r0 += plan_.step)
+        multiply_rows(block, r0, min_of(plan_.step, block.rows - r0), k0, depth,
+                      panels + k0 / kDepth * kColumns, reinterpret_cast<Left*>(room + room_.b));
+    }
+    if (plan_.sums_apart) write_sums(block);
+  }
+
+  /// Whether tiles may read a as it lies: twelve rows whose lines share a few sets of the first-level
+  /// cache would drive each other out.
+  bool lies_well(int64_t depth) const {
+    if (!std::is_same_v<Left, T> && kDepth == 1) return false;
+    const int64_t bytes = a_.a_m * static_cast<int64_t>(sizeof(T));
+    return a_.a_k == 1 && a_.a_m % kDepth == 0 && depth % kDepth == 0 && bytes % 4096 != 0;
+  }
+
+  Rows lay_out(int64_t m, int64_t rows, int64_t k0, int64_t depth, Left* room) const {
+    const T* a = static_cast<const T*>(a_.a) + m * a_.a_m + k0 * a_.a_k;
+    if (rows % kRows == 0 && lies_well(depth)) {
+      const int64_t row = a_.a_m / kDepth;
+      return {reinterpret_cast<const Left*>(a), row, 1, kRows * row};
+    }
+    const int64_t words = (depth + kDepth - 1) / kDepth;
+    if (a_.a_k == 1) {
+      const int64_t row = plan_.depth / kDepth + kRowGap;
+      Form::pack_rows(a, a_.a_m, rows, round_up(rows, kRows), depth, room, row);
+      return {room, row, 1, kRows * row};
+    }
+    Form::pack_tiles(a, a_.a_m, a_.a_k, rows, depth, room);
+    return {room, 1, kRows, kRows * words};
+  }
+
+  /// rows [r0, r0 + rows) of the block, terms [k0, k0 + depth).
+  void multiply_rows(const Block& block, int64_t r0, int64_t rows, int64_t k0, int64_t depth,
+                     const Right* panels, Left* room) const {
+    const Rows left = lay_out(block.m0 + r0, rows, k0, depth, room);
+    const int64_t words = (depth + kDepth - 1) / kDepth;
+    const int64_t tiles = (rows + kRows - 1) / kRows,
+                  count = (block.columns + kColumns - 1) / kColumns;
+    auto multiply = [&](int64_t t, int64_t p) {
+      multiply_tile(block, left.data + t * left.tile, left, panels + p * panel_words_, words,
+                    r0 + t * kRows, min_of(kRows, rows - t * kRows), p * kColumns, k0 > 0);
+    };
+    if (plan_.panels_stay) {
+      for (int64_t t = 0; t < tiles; ++t) {
+        for (int64_t p = 0; p < count; ++p) multiply(t, p);
+      }
+    } else {
+      for (int64_t p = 0; p < count; ++p) {
+        for (int64_t t = 0; t < tiles; ++t) multiply(t, p);
+      }
+    }
+  }
+
+  void multiply_tile(const Block& block, const Left* data, const Rows& left, const Right* panel,
+                     int64_t words, int64_t r0, int64_t rows, int64_t c0, bool later) const {
+    const int64_t columns = min_of(kColumns, block.columns - c0);
+    const bool add = later || a_.accumulate;
+    A* sums = block.sums ? block.sums + r0 * block.sums_row + c0 : nullptr;
+    T* narrow_out = static_cast<T*>(a_.out) + (block.m0 + r0) * a_.out_m + block.n0 + c0;
+    Form::tile(data, left.row, left.k, panel, words, [&](int r, auto left_sums, auto right_sums) {
+      if (r >= rows) return;
+      if (columns < kColumns) {
+        alignas(64) A line[kColumns];
+        Form::put(line, left_sums, right_sums);
+        return write_line(line, columns, sums ? sums + r * block.sums_row : nullptr,
+                          narrow_out + r * a_.out_m, add);
+      }
+      if (!sums) {
+        T* to = narrow_out + r * a_.out_m;
+        return streams_ ? Form::stream_narrow(to, left_sums, right_sums)
+                        : Form::put_narrow(to, left_sums, right_sums);
+      }
+      A* to = sums + r * block.sums_row;
+      if (add) return Form::add(to, left_sums, right_sums);
+      return streams_ && plan_.depth_blocks == 1 ? Form::stream(to, left_sums, right_sums)
+                                                 : Form::put(to, left_sums, right_sums);
+    });
+  }
+
+  static void write_line(const A* line, int64_t columns, A* sums, T* narrow_out, bool add) {
+    for (int64_t c = 0; c < columns; ++c) {
+      if (!sums) {
+        narrow_out[c] = narrow<T>(line[c]);
+      } else {
+        sums[c] = add ? sums[c] + line[c] : line[c];
+      }
+    }
+  }
+
+  void write_sums(const Block& block) const {
+    T* out = static_cast<T*>(a_.out) + block.m0 * a_.out_m + block.n0;
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const A* from = block.sums + r * block.sums_row;
+      for (int64_t c = 0; c < block.columns; ++c) out[r * a_.out_m + c] = narrow<T>(from[c]);
+    }
+  }
+
+  const MatMul& a_;
+  const MatMulPlan plan_;
+  const MatMulRoom room_;
+  std::byte* const workspace_;
+  const int64_t panel_words_;
+  const bool streams_;
+};
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL
