@@ -51,6 +51,25 @@ TEST(Linear, OwnKernelsMatchAtEveryLevel) {
   set_linear_backend("auto");
 }
 
+// What the driver treats apart: several blocks of terms (k beyond 512, 1024, 2048 by dtype), odd k,
+// rows a page apart, weights that stay in the cache while rows pass (beyond 8 MiB), results that are
+// written past the caches (beyond 4 MiB), and last tiles of one row or column.
+TEST(Linear, OwnKernelsMatchWhereTheirWalkDiffers) {
+  set_linear_backend("own");
+  for (const auto& [t, d, n] : std::vector<std::array<int64_t, 3>>{
+           {49, 2049, 33}, {61, 4096, 64}, {25, 6001, 65}, {2048, 65, 37}}) {
+    for (const at::ScalarType dtype : kDtypes) {
+      expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2)}, dtype,
+                  std::to_string(t) + "x" + std::to_string(d) + "x" + std::to_string(n));
+    }
+  }
+  expect_same(ours, reference, {normal({97, 160}, 1), normal({27001, 160}, 2)}, at::kBFloat16,
+              "97x160x27001");
+  expect_same(ours, reference, {normal({256, 64}, 1), normal({16384, 64}, 2)}, at::kBFloat16,
+              "256x64x16384");
+  set_linear_backend("auto");
+}
+
 TEST(Linear, KeepsLeadingDimensionsAndReadsStridedInputs) {
   const Tensor x = normal({5, 3, 16}, 1).transpose(0, 1), weight = normal({16, 9}, 2).t();
   expect_same(ours, reference, {x, weight}, at::kDouble, "strided");

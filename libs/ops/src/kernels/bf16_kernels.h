@@ -10,11 +10,13 @@ namespace avx512_bf16 {
 void run(const MatMul& args);
 void run(const Convolve& args);
 void run(const ConvolveWeight& args);
+void run(const CrossEntropy& args);
 void run(const AttentionForward& args);
 void run(const AttentionBackward& args);
 }  // namespace avx512_bf16
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
+inline bool has_bf16_form(const CrossEntropy& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const Convolve& a) {
   return a.dtype == DType::kBFloat16 && a.shape.channels > 0;
 }

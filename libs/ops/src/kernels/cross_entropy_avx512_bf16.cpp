@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "kernels/avx512_bf16.h"
+#include "kernels/bf16_kernels.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+namespace {
+
+/// One row of logits; columns past the last are -infinity and are not written.
+class Row {
+ public:
+  Row(bf16* logits, int64_t width) : logits_(logits), width_(width) {}
+
+  void add(const bf16* bias) const {
+    for (int64_t j = 0; j < width_; ++j)
+      logits_[j] = narrow<bf16>(wide(logits_[j]) + wide(bias[j]));
+  }
+
+  float sum_of_exponentials(float top) const {
+    const __m512 shift = _mm512_set1_ps(top);
+    __m512 first = _mm512_setzero_ps(), second = first;
+    for (int64_t j = 0; j < width_; j += kColumns) {
+      const Two x = read(j);
+      first = _mm512_add_ps(first, exp_512(_mm512_sub_ps(x.left, shift)));
+      second = _mm512_add_ps(second, exp_512(_mm512_sub_ps(x.right, shift)));
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(first, second));
+  }
+
+  /// Every logit becomes exp(logit - top) · scale.
+  void to_probabilities(float top, float scale) const {
+    const __m512 shift = _mm512_set1_ps(top), factor = _mm512_set1_ps(scale);
+    for (int64_t j = 0; j < width_; j += kColumns) {
+      const Two x = read(j);
+      const __m512 left = _mm512_mul_ps(exp_512(_mm512_sub_ps(x.left, shift)), factor),
+                   right = _mm512_mul_ps(exp_512(_mm512_sub_ps(x.right, shift)), factor);
+      _mm512_mask_storeu_epi16(logits_ + j, mask_at(j), (__m512i)_mm512_cvtne2ps_pbh(right, left));
+    }
+  }
+
+ private:
+  struct Two {
+    __m512 left, right;
+  };
+  __mmask32 mask_at(int64_t j) const { return column_mask(0, width_ - j); }
+
+  Two read(int64_t j) const {
+    const __m512i lowest = _mm512_set1_epi16(static_cast<int16_t>(0xff80));
+    const __m512i x = _mm512_mask_loadu_epi16(lowest, mask_at(j), logits_ + j);
+    return {widened(_mm512_castsi512_si256(x)), widened(_mm512_extracti64x4_epi64(x, 1))};
+  }
+  static __m512 widened(__m256i x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+  }
+
+  bf16* logits_;
+  int64_t width_;
+};
+
+}  // namespace
+
+void run(const CrossEntropy& a) {
+#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
+  for (int64_t i = 0; i < a.rows; ++i) {
+    bf16* logits = static_cast<bf16*>(a.logits) + i * a.width;
+    const Row row(logits, a.width);
+    if (a.bias) row.add(static_cast<const bf16*>(a.bias));
+    const float top = highest_of(logits, a.width, wide(logits[0]));
+    const float sum = row.sum_of_exponentials(top), at_label = wide(logits[a.label[i]]);
+    static_cast<float*>(a.loss)[i] = std::log(sum) + top - at_label;
+    if (!a.gradient) continue;
+    const float weight = static_cast<float>(a.weight[i]), scale = weight / sum;
+    row.to_probabilities(top, scale);
+    logits[a.label[i]] = narrow<bf16>(std::exp(at_label - top) * scale - weight);
+  }
+}
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL
