@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collectives of backend shm beside OpenMPI's own, and beside what two processes that copy memory
-// reach. Run by run.sh of this folder; every process is one rank.
+// Collectives of backend shm beside OpenMPI's own, and beside what as many processes that copy
+// memory reach. Run by run.sh of this folder; every process is one rank.
+//
+// All contestants walk through a ring of buffers, so that each call touches memory that the last
+// one has driven out of the caches, as in training; "warm" calls repeat on one.
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 #include <torch/types.h>
@@ -11,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "veomni/comm/shm.h"
@@ -23,110 +27,152 @@ using Clock = std::chrono::steady_clock;
 
 int rank = 0, size = 1;
 
-/// Seconds of the slowest rank, median over repetitions.
-double median(const std::function<void()>& body, int repetitions) {
-  std::vector<double> times;
-  for (int i = -2; i < repetitions; ++i) {
-    MPI_Barrier(MPI_COMM_WORLD);
-    const auto begin = Clock::now();
-    body();
-    double mine = std::chrono::duration<double>(Clock::now() - begin).count(), slowest = 0;
-    MPI_Allreduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    if (i >= 0) times.push_back(slowest);
+int64_t last_level_cache() {
+  const int64_t bytes = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return bytes > 0 ? bytes : int64_t{32} << 20;
+}
+
+/// Inputs and outputs of one call; `whole` bytes are the larger side's.
+struct Buffers {
+  torch::Tensor small, large, in_small, in_large, out_small, out_large;
+};
+
+/// Enough of them that a turn touches twice the last-level cache.
+std::vector<Buffers> make_ring(Communicator& comm, int64_t whole, torch::ScalarType dtype) {
+  const int64_t numel = whole / static_cast<int64_t>(c10::elementSize(dtype)) / size * size;
+  const int64_t turn = whole + whole / size;
+  std::vector<Buffers> ring(static_cast<size_t>(2 * last_level_cache() / turn + 2));
+  auto in_window = [&](int64_t n) {
+    return veomni::empty_in_window(comm, {n}, dtype).fill_(rank + 1);
+  };
+  for (auto& b : ring) {
+    b = {torch::full({numel / size}, rank + 1, dtype),
+         torch::full({numel}, rank + 1, dtype),
+         in_window(numel / size),
+         in_window(numel),
+         torch::zeros({numel / size}, dtype),
+         torch::zeros({numel}, dtype)};
   }
+  return ring;
+}
+
+struct Contestant {
+  std::string operation, who;
+  std::function<void(Buffers&)> call;
+  std::vector<double> cold, warm;
+};
+
+/// Seconds of the slowest rank.
+double time_of(const std::function<void()>& body) {
+  MPI_Barrier(MPI_COMM_WORLD);
+  const auto begin = Clock::now();
+  body();
+  double mine = std::chrono::duration<double>(Clock::now() - begin).count(), slowest = 0;
+  MPI_Allreduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+  return slowest;
+}
+
+/// Contestants take turns, so that what slows the host down slows all of them.
+void measure(std::vector<Contestant>& contestants, std::vector<Buffers>& ring, int rounds,
+             int calls) {
+  size_t place = 0;
+  for (auto& c : contestants) c.call(ring[0]);
+  for (int round = 0; round < rounds; ++round) {
+    for (auto& c : contestants) {
+      for (int i = 0; i < calls; ++i)
+        c.cold.push_back(time_of([&] { c.call(ring[place++ % ring.size()]); }));
+      c.call(ring[0]);
+      for (int i = 0; i < calls; ++i) c.warm.push_back(time_of([&] { c.call(ring[0]); }));
+    }
+  }
+}
+
+double median(std::vector<double>& times) {
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
 }
 
-/// Buffers of one collective: `whole` bytes are the larger side's.
-struct Buffers {
-  torch::Tensor small, large, large_too;
-  Buffers(int64_t whole, torch::ScalarType dtype) {
-    const int64_t numel = whole / static_cast<int64_t>(c10::elementSize(dtype)) / size * size;
-    small = torch::full({numel / size}, rank + 1, dtype);
-    large = torch::full({numel}, rank + 1, dtype);
-    large_too = torch::full({numel}, 0, dtype);
-  }
-};
-
 /// Bytes a rank reads and writes at least: its inputs, its peers' that it gets, its outputs.
-double traffic(const char* operation, double whole) {
-  if (std::strcmp(operation, "reduce_scatter") == 0) return whole + whole / size;
-  return 2 * whole;
+double traffic(const std::string& operation, double whole) {
+  return operation == "reduce_scatter" ? whole + whole / size : 2 * whole;
 }
 
-void row(const char* operation, int64_t whole, torch::ScalarType dtype, const char* who,
-         double seconds, double limit) {
-  if (rank != 0) return;
-  const double bytes = traffic(operation, static_cast<double>(whole));
-  std::printf("| %-14s | %3lld MiB | %-8s | %d | %-10s | %8.3f ms | %6.2f GB/s | %4.2f |\n",
-              operation, static_cast<long long>(whole >> 20), c10::toString(dtype), size, who,
-              seconds * 1e3, bytes / seconds / 1e9, bytes / seconds / limit);
-  std::fflush(stdout);
-}
-
-/// Bytes read and written a second and rank while all ranks copy `whole` bytes.
-double copy_limit(int64_t whole, int repetitions) {
-  std::vector<char> from(static_cast<size_t>(whole), 1), to(static_cast<size_t>(whole), 2);
-  const double seconds =
-      median([&] { std::memcpy(to.data(), from.data(), from.size()); }, repetitions);
-  return 2.0 * static_cast<double>(whole) / seconds;
-}
-
-/// MPI knows no bf16: its bytes travel as they are, its sums are not to be had.
-void compare(Communicator& comm, int64_t whole, torch::ScalarType dtype) {
-  const int repetitions = whole >= (64 << 20) ? 9 : 25;
-  Buffers b(whole, dtype);
-  const int bytes = static_cast<int>(b.small.nbytes());
-  const double limit = copy_limit(whole, repetitions);
-  row("memcpy", whole, dtype, "limit", 2.0 * static_cast<double>(whole) / limit, limit);
-  row("all_gather", whole, dtype, "shm",
-      median([&] { comm.all_gather(b.large, b.small)->wait(); }, repetitions), limit);
-  row("all_gather", whole, dtype, "OpenMPI",
-      median(
-          [&] {
-            MPI_Allgather(b.small.data_ptr(), bytes, MPI_BYTE, b.large.data_ptr(), bytes, MPI_BYTE,
-                          MPI_COMM_WORLD);
-          },
-          repetitions),
-      limit);
-  row("reduce_scatter", whole, dtype, "shm",
-      median([&] { comm.reduce_scatter(b.small, b.large, ReduceOp::kSum)->wait(); }, repetitions),
-      limit);
+std::vector<Contestant> contestants_of(Communicator& comm, int64_t whole, torch::ScalarType dtype) {
+  const auto bytes = static_cast<int>(whole / size);
+  const int64_t numel = bytes / static_cast<int64_t>(c10::elementSize(dtype));
+  const std::vector<int64_t> rows(static_cast<size_t>(size), numel);
+  const std::vector<int> counts(static_cast<size_t>(size), static_cast<int>(numel));
+  std::vector<Contestant> all = {
+      {"memcpy", "limit",
+       [](Buffers& b) {
+         std::memcpy(b.out_large.data_ptr(), b.large.data_ptr(), b.large.nbytes());
+       }},
+      {"all_gather", "shm", [&](Buffers& b) { comm.all_gather(b.out_large, b.small)->wait(); }},
+      {"all_gather", "shm window",
+       [&](Buffers& b) { comm.all_gather(b.out_large, b.in_small)->wait(); }},
+      {"all_gather", "OpenMPI",
+       [=](Buffers& b) {
+         MPI_Allgather(b.small.data_ptr(), bytes, MPI_BYTE, b.out_large.data_ptr(), bytes, MPI_BYTE,
+                       MPI_COMM_WORLD);
+       }},
+      {"reduce_scatter", "shm",
+       [&](Buffers& b) { comm.reduce_scatter(b.out_small, b.large, ReduceOp::kSum)->wait(); }},
+      {"reduce_scatter", "shm window",
+       [&](Buffers& b) { comm.reduce_scatter(b.out_small, b.in_large, ReduceOp::kSum)->wait(); }},
+      {"all_to_all", "shm",
+       [&comm, rows](Buffers& b) { comm.all_to_all(b.out_large, b.large, rows, rows)->wait(); }},
+      {"all_to_all", "shm window",
+       [&comm, rows](Buffers& b) { comm.all_to_all(b.out_large, b.in_large, rows, rows)->wait(); }},
+      {"all_to_all", "OpenMPI", [=](Buffers& b) {
+         MPI_Alltoall(b.large.data_ptr(), bytes, MPI_BYTE, b.out_large.data_ptr(), bytes, MPI_BYTE,
+                      MPI_COMM_WORLD);
+       }}};
+  // MPI knows no bf16: its bytes travel as they are, its sums are not to be had.
   if (dtype == torch::kFloat) {
-    const std::vector<int> counts(static_cast<size_t>(size), static_cast<int>(b.small.numel()));
-    row("reduce_scatter", whole, dtype, "OpenMPI",
-        median(
-            [&] {
-              MPI_Reduce_scatter(b.large.data_ptr(), b.small.data_ptr(), counts.data(), MPI_FLOAT,
-                                 MPI_SUM, MPI_COMM_WORLD);
-            },
-            repetitions),
-        limit);
+    all.push_back({"reduce_scatter", "OpenMPI", [counts](Buffers& b) {
+                     MPI_Reduce_scatter(b.large.data_ptr(), b.out_small.data_ptr(), counts.data(),
+                                        MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+                   }});
   }
-  const std::vector<int64_t> rows(static_cast<size_t>(size), b.small.numel());
-  row("all_to_all", whole, dtype, "shm",
-      median([&] { comm.all_to_all(b.large_too, b.large, rows, rows)->wait(); }, repetitions),
-      limit);
-  row("all_to_all", whole, dtype, "OpenMPI",
-      median(
-          [&] {
-            MPI_Alltoall(b.large.data_ptr(), bytes, MPI_BYTE, b.large_too.data_ptr(), bytes,
-                         MPI_BYTE, MPI_COMM_WORLD);
-          },
-          repetitions),
-      limit);
+  return all;
+}
+
+void compare(Communicator& comm, int64_t whole, torch::ScalarType dtype) {
+  auto ring = make_ring(comm, whole, dtype);
+  auto contestants = contestants_of(comm, whole, dtype);
+  const bool large = whole >= (int64_t{64} << 20);
+  measure(contestants, ring, large ? 7 : 11, large ? 3 : 7);
+  if (rank != 0) return;
+  double limit[2] = {};
+  for (auto& c : contestants) {
+    const double seconds[] = {median(c.cold), median(c.warm)};
+    double speed[2], share[2];
+    for (int k : {0, 1}) {
+      speed[k] = traffic(c.operation, static_cast<double>(whole)) / seconds[k];
+      if (c.operation == "memcpy") limit[k] = speed[k];
+      share[k] = speed[k] / limit[k];
+    }
+    std::printf(
+        "| %-14s | %3lld MiB | %-8s | %d | %-10s | %8.3f ms | %6.2f GB/s | %4.2f | %8.3f ms | "
+        "%4.2f |\n",
+        c.operation.c_str(), static_cast<long long>(whole >> 20), c10::toString(dtype), size,
+        c.who.c_str(), seconds[0] * 1e3, speed[0] / 1e9, share[0], seconds[1] * 1e3, share[1]);
+  }
+  std::fflush(stdout);
 }
 
 void latency(Communicator& comm) {
   auto x = torch::ones({1});
-  const double ours = median([&] { comm.all_reduce(x, x, ReduceOp::kMax)->wait(); }, 2001);
   float value = 1;
-  const double theirs = median(
-      [&] { MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_FLOAT, MPI_MAX, MPI_COMM_WORLD); }, 2001);
+  std::vector<double> ours, theirs;
+  for (int i = 0; i < 2001; ++i) {
+    ours.push_back(time_of([&] { comm.all_reduce(x, x, ReduceOp::kMax)->wait(); }));
+    theirs.push_back(time_of(
+        [&] { MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_FLOAT, MPI_MAX, MPI_COMM_WORLD); }));
+  }
   if (rank == 0)
     std::printf("all_reduce of one float, %d ranks: shm %.1f us, OpenMPI %.1f us\n", size,
-                ours * 1e6, theirs * 1e6);
+                median(ours) * 1e6, median(theirs) * 1e6);
 }
 
 }  // namespace
@@ -142,8 +188,10 @@ int main(int argc, char** argv) {
         {.name = "veomni_bench." + std::to_string(job), .rank = rank, .size = size});
     if (rank == 0) {
       std::printf(
-          "| operation      | size    | dtype    | n | who        |     time     |"
-          " read+written | of memcpy |\n");
+          "ring of twice %lld MiB of last-level cache\n"
+          "| operation      | size    | dtype    | n | who        |     cold    | read+written |"
+          " of memcpy |    warm     | of memcpy |\n",
+          static_cast<long long>(last_level_cache() >> 20));
     }
     for (int64_t mib : {1, 16, 64}) {
       for (auto dtype : {torch::kFloat, torch::kBFloat16}) compare(*comm, mib << 20, dtype);

@@ -6,6 +6,8 @@ build=$1
 shift
 here=$(dirname "$0")
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+echo "commit $(git -C "$here" rev-parse --short HEAD)$(git -C "$here" diff --quiet HEAD -- || echo ' (with changes)'), $(date -u +%F)," \
+  "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, Linux $(uname -r)"
 for ranks in ${@:-2 4}; do
   # Two ranks on one core are another measurement; more ranks than cores cannot be bound.
   if [ "$ranks" -le "$(nproc)" ]; then bind=core; else bind=none; fi

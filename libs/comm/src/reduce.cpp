@@ -68,6 +68,11 @@ void sum_floats(float* out, const std::vector<const void*>& ins, int64_t numel) 
 
 void sum_bfloat16s(void* out, bool wide, const std::vector<const void*>& ins, int64_t numel) {
   const int count = static_cast<int>(ins.size());
+  if (count == 2 && !wide) {
+    return kernels::sum_two_bfloat16(static_cast<uint16_t*>(out),
+                                     static_cast<const uint16_t*>(ins[0]),
+                                     static_cast<const uint16_t*>(ins[1]), numel);
+  }
   std::array<const uint16_t*, kMaxFast> from;
   float acc[kBlock];
   for (int64_t begin = 0; begin < numel; begin += kBlock) {

@@ -54,6 +54,19 @@ TEST(Reduce, SumsInOrderWhateverTheLength) {
   }
 }
 
+TEST(Reduce, RoundsEveryBfloat16SumAsLibtorch) {
+  // All 65536 values, each beside others: subnormal, infinite and NaN ones among ordinary ones.
+  auto a = torch::arange(65536, torch::kInt).to(torch::kShort).view(torch::kBFloat16);
+  for (int64_t shift : {0, 1, 127, 128, 32768, 40001}) {
+    auto b = a.roll(shift), out = torch::empty_like(a);
+    reduce_buffers(out.data_ptr(), torch::kBFloat16, {a.data_ptr(), b.data_ptr()}, torch::kBFloat16,
+                   a.numel(), ReduceOp::kSum);
+    const auto want = (a.to(torch::kFloat) + b.to(torch::kFloat)).to(torch::kBFloat16);
+    const auto same = out.view(torch::kShort) == want.view(torch::kShort);
+    EXPECT_TRUE((same | (out.isnan() & want.isnan())).all().item<bool>()) << shift;
+  }
+}
+
 TEST(Reduce, TheResultMayReplaceAnyInput) {
   for (auto dtype : {torch::kFloat, torch::kBFloat16}) {
     for (int count : {2, 4}) {

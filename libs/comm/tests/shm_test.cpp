@@ -2,15 +2,18 @@
 #include "veomni/comm/shm.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "contract.h"
 #include "processes.h"
 #include "shm_ranks.h"
+#include "veomni/base/log.h"
 #include "veomni/comm/device_mesh.h"
 #include "veomni/comm/rank_scope.h"
 #include "veomni/comm/run_ranks.h"
@@ -75,11 +78,15 @@ TEST(ShmRank, KillsItself) {
   auto comm = make_shm_world(
       {.name = process->job, .rank = process->rank, .size = process->size, .timeout = 60s});
   auto half = comm->split(process->rank % 2, "half");
-  auto x = torch::ones({1 << 20});
+  auto x = torch::ones({1 << 20}), y = empty_in_window(*comm, {1 << 20}, x.options()).fill_(1);
   comm->all_reduce(x, x, ReduceOp::kSum)->wait();
+  comm->all_reduce(y, y, ReduceOp::kSum)->wait();
   if (process->rank == 1) ::raise(SIGKILL);
   try {
-    while (true) comm->all_reduce(x, x, ReduceOp::kSum)->wait();
+    while (true) {
+      comm->all_reduce(x, x, ReduceOp::kSum)->wait();
+      comm->all_reduce(y, y, ReduceOp::kSum)->wait();
+    }
   } catch (const AbortedError& e) {
     EXPECT_THAT(e.what(), AllOf(HasSubstr("rank 1 (process "), HasSubstr("has died")));
   }
@@ -92,6 +99,72 @@ TEST(ShmProcesses, ADeadRankIsNamedByTheOthers) {
   EXPECT_EQ(outcomes[1].signal, SIGKILL);
   outcomes.erase(outcomes.begin() + 1);
   expect_all_pass(outcomes);
+  EXPECT_THAT(leftovers(detail::concat("veomni_test.", ::getpid(), ".")), ::testing::IsEmpty());
+}
+
+/// Mappings of arenas in this process with these rights, as "r--s".
+int mapped_arenas(const std::string& rights) {
+  std::ifstream maps("/proc/self/maps");
+  int count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    count += line.find("memfd:veomni-arena") != std::string::npos &&
+             line.find(" " + rights + " ") != std::string::npos;
+  }
+  return count;
+}
+
+TEST(Shm, PeersReadTheWindowWhereItLies) {
+  const int before = mapped_arenas("rw-s");
+  run_threads(3, 20s, [&](Communicator& comm) {
+    auto out = torch::empty({3 * 100000});
+    comm.all_gather(out, torch::ones({100000}))->wait();
+    comm.barrier()->wait();
+    EXPECT_EQ(mapped_arenas("rw-s"), before) << "nobody has asked for one";
+    comm.barrier()->wait();
+    auto in = empty_in_window(comm, {100000}, torch::kFloat).fill_(comm.rank());
+    comm.barrier()->wait();
+    comm.all_gather(out, in)->wait();
+    comm.barrier()->wait();
+    EXPECT_EQ(mapped_arenas("rw-s"), before + 3);
+    EXPECT_EQ(mapped_arenas("r--s"), 3 * 2) << "each rank sees two others'";
+    comm.barrier()->wait();
+  });
+  EXPECT_EQ(mapped_arenas("rw-s"), before);
+  EXPECT_EQ(mapped_arenas("r--s"), 0);
+}
+
+TEST(ShmRank, HasNoWindow) {
+  const auto process = this_rank_process();
+  if (!process) return;
+  std::string warnings;
+  log::set_sink([&](log::Level, const std::string& line) { warnings += line; });
+  RankScope scope(process->rank, process->size);
+  auto comm = make_shm_world(
+      {.name = process->job, .rank = process->rank, .size = process->size, .timeout = 60s});
+  const rlimit small{1 << 20, 1 << 20};
+  if (process->rank == 1) {
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  }
+  auto in = empty_in_window(*comm, {100000}, torch::kFloat).fill_(process->rank);
+  auto again = empty_in_window(*comm, {100000}, torch::kFloat).fill_(0);
+  EXPECT_EQ(comm->window_allocator() == nullptr, process->rank == 1);
+  for (int i = 0; i < 2; ++i) {
+    auto out = torch::empty({process->size, 100000});
+    comm->all_gather(out, in)->wait();
+    for (int r = 0; r < process->size; ++r) EXPECT_EQ(out[r].min().item<float>(), r);
+  }
+  log::set_sink({});
+  if (process->rank != 1) {
+    EXPECT_EQ(warnings, "");
+  } else {
+    EXPECT_THAT(warnings, HasSubstr("copy once more"));
+    EXPECT_THAT(warnings, HasSubstr("ulimit -f"));
+    EXPECT_EQ(warnings.find("shm:"), warnings.rfind("shm:")) << "once";
+  }
+}
+
+TEST(ShmProcesses, OneWithoutAWindowCopies) {
+  expect_all_pass(run_rank_processes(3, "ShmRank.HasNoWindow", 60s));
 }
 
 TEST(Shm, SumsToTheBitsOfLocal) {

@@ -2,6 +2,8 @@
 #include "param_block.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "veomni/base/error.h"
 
@@ -103,7 +105,26 @@ void ParamBlock::bind_values() {
   }
 }
 
-void ParamBlock::allocate() {
+/// Whether this rank's chunk is its local part as it is.
+bool ParamBlock::sends_local() const {
+  return slots_.size() == 1 && slots_[0].parameter.local().numel() == chunk_;
+}
+
+/// Gives the local part memory of `window`; the tensor and its views stay.
+void ParamBlock::move_local(c10::Allocator* window) {
+  const auto& local = slots_[0].parameter.local();
+  auto* storage = local.storage().unsafeGetStorageImpl();
+  if (!window || local.numel() == 0 || local.data_ptr() == moved_ ||
+      storage->nbytes() != local.nbytes()) {
+    return;
+  }
+  auto memory = window->allocate(storage->nbytes());
+  std::memcpy(memory.get(), storage->data(), storage->nbytes());
+  storage->set_data_ptr_noswap(std::move(memory));
+  moved_ = local.data_ptr();
+}
+
+void ParamBlock::allocate(Communicator& group) {
   for (const auto& slot : slots_) {
     VEOMNI_CHECK(!slot.parameter.local().is_meta(), "parameter ", slot.parameter.name(),
                  " is still on meta; call materialize() before the first forward");
@@ -112,10 +133,13 @@ void ParamBlock::allocate() {
   if (buffer_.defined() && buffer_.scalar_type() == options.dtype().toScalarType()) {
     resize_storage(buffer_, full_bytes());
   } else {
-    buffer_ = torch::empty({chunk_ * world_}, options.requires_grad(false));
+    const auto whole = options.requires_grad(false);
+    buffer_ = sends_local() ? torch::empty({chunk_ * world_}, whole)
+                            : empty_in_window(group, {chunk_ * world_}, whole);
   }
   bind_values();
-  if (slots_.size() == 1 && slots_[0].parameter.local().numel() == chunk_) {
+  if (sends_local()) {
+    if (options.device().is_cpu()) move_local(group.window_allocator());
     send_ = slots_[0].parameter.local().view({-1});
     return;
   }
@@ -131,7 +155,7 @@ void ParamBlock::release() {
   if (buffer_.defined()) resize_storage(buffer_, 0);
 }
 
-torch::Tensor ParamBlock::take_gradients(torch::ScalarType dtype) {
+torch::Tensor ParamBlock::take_gradients(torch::ScalarType dtype, Communicator& group) {
   const auto take = [](const Slot& slot) {
     auto gradient = slot.parameter.value().grad();
     slot.parameter.value().mutable_grad() = torch::Tensor();
@@ -141,10 +165,14 @@ torch::Tensor ParamBlock::take_gradients(torch::ScalarType dtype) {
   const int64_t numel = chunk_ * world_;
   if (slots_.size() == 1 && slots_[0].parameter.numel() == numel) {
     const auto gradient = take(slots_[0]);
-    return gradient.defined() ? gradient.to(dtype).contiguous().view({-1})
-                              : torch::zeros({numel}, options);
+    if (gradient.defined() && gradient.scalar_type() == dtype && gradient.is_contiguous())
+      return gradient.view({-1});
+    auto flat = empty_in_window(group, {numel}, options);
+    if (!gradient.defined()) return flat.zero_();
+    flat.view(gradient.sizes()).copy_(gradient);
+    return flat;
   }
-  auto buffer = torch::empty({numel}, options);
+  auto buffer = empty_in_window(group, {numel}, options);
   int64_t at = 0;
   for (const auto& slot : slots_) {
     const int64_t length = slot.parameter.numel();

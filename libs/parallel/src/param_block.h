@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "veomni/comm/communicator.h"
 #include "veomni/nn/parameter.h"
 
 namespace veomni::parallel {
@@ -35,15 +36,15 @@ class ParamBlock {
   int64_t chunk_numel() const { return chunk_; }
   int64_t full_bytes() const;
 
-  /// Gives the buffer memory and puts this rank's chunk where a gather wants it.
-  void allocate();
+  /// Gives the buffer memory and puts this rank's chunk where a gather over `group` wants it.
+  void allocate(Communicator& group);
   void release();
   torch::Tensor full() const { return buffer_; }  ///< [world * chunk]
   torch::Tensor chunk() const { return send_; }   ///< [chunk], this rank's
 
-  /// This pass's gradients of the full parameters, removed from value(): [world * chunk] of `dtype`.
-  /// Zero where none came.
-  torch::Tensor take_gradients(torch::ScalarType dtype);
+  /// This pass's gradients of the full parameters, removed from value(): [world * chunk] of `dtype`,
+  /// where a sum over `group` wants them. Zero where none came.
+  torch::Tensor take_gradients(torch::ScalarType dtype, Communicator& group);
   torch::ScalarType gradient_dtype() const;  ///< max(fp32, dtype)
   /// Adds [chunk] of sums to Parameter::grad() of each part. May keep it.
   void add_to_gradients(const torch::Tensor& sums);
@@ -60,11 +61,14 @@ class ParamBlock {
   };
   void add_slot(const nn::Parameter& parameter, int64_t begin, io::ShardSpec shard, int replica);
   void bind_values();
+  bool sends_local() const;
+  void move_local(c10::Allocator* window);
 
   int rank_, world_;
   int64_t chunk_ = 0;
   std::vector<Slot> slots_;
   torch::Tensor buffer_, send_, deferred_;
+  const void* moved_ = nullptr;  ///< where move_local has put the local part
 };
 
 }  // namespace veomni::parallel

@@ -63,7 +63,7 @@ void UnitShards::start_gather() {
   auto& stats = state_->stats;
   std::vector<torch::Tensor> outs, ins;
   for (auto& block : blocks_) {
-    block.allocate();
+    block.allocate(*groups_.shard);
     gathered_bytes_ += block.full_bytes();
     stats.gathered_bytes += block.full_bytes();
     outs.push_back(block.full());
@@ -142,7 +142,7 @@ void UnitShards::reduce_blocks(Reduction& reduction, std::vector<std::function<v
   std::vector<torch::Tensor> outs;
   for (auto& block : blocks_) {
     if (!block.trains()) continue;
-    ins.push_back(block.take_gradients(travel_dtype(block.gradient_dtype())));
+    ins.push_back(block.take_gradients(travel_dtype(block.gradient_dtype()), *groups_.shard));
     outs.push_back(
         torch::empty({block.chunk_numel()}, ins.back().options().dtype(block.gradient_dtype())));
     stores.push_back([this, &block, sums = outs.back(), last = !state_->deferring] {

@@ -38,7 +38,7 @@ bool GradientBuckets::Bucket::takes(const std::shared_ptr<Communicator>& other,
 void GradientBuckets::Bucket::start() {
   int64_t numel = 0, at = 0;
   for (const auto& whole : gradients) numel += whole.gradient.numel();
-  flat = torch::empty({numel}, gradients[0].gradient.options());
+  flat = empty_in_window(*group, {numel}, gradients[0].gradient.options().requires_grad(false));
   for (auto& whole : gradients) {
     flat.narrow(0, at, whole.gradient.numel()).copy_(whole.gradient.view({-1}));
     at += whole.gradient.numel();

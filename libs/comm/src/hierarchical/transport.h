@@ -40,6 +40,9 @@ class HierarchicalTransport final : public process::Transport {
             process::Patience& patience) override;
   std::shared_ptr<Transport> split(const std::vector<int>& places, const std::string& id,
                                    process::Patience& patience) override;
+  c10::Allocator* window_allocator() override {
+    return inside_ && !across_ ? inside_->window_allocator() : nullptr;
+  }
 
  private:
   using Patience = process::Patience;

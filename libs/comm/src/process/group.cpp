@@ -229,6 +229,10 @@ class GroupCommunicator final : public CallCommunicator {
     group_->job->abort(reason.empty() ? "aborted" : reason);
   }
 
+  c10::Allocator* window_allocator() override {
+    return size() > 1 ? group_->transport->window_allocator() : nullptr;
+  }
+
  private:
   WorkPtr start(Call call) override {
     return std::make_unique<GroupWork>(progress_, post(std::move(call)), group_->timeout);

@@ -100,6 +100,9 @@ class Transport {
   virtual std::shared_ptr<Transport> split(const std::vector<int>& places, const std::string& id,
                                            Patience& patience) = 0;
 
+  /// See Communicator. Any thread.
+  virtual c10::Allocator* window_allocator() { return nullptr; }
+
  protected:
   struct Part {
     std::vector<int> members;  ///< world ranks

@@ -13,8 +13,10 @@
 #include <climits>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "veomni/base/error.h"
+#include "veomni/base/log.h"
 
 namespace veomni::shm {
 
@@ -66,6 +68,7 @@ Board::Board(const std::string& name, int rank, int size, const std::vector<int>
   const int cores =
       std::max(available_cores(), static_cast<int>(std::thread::hardware_concurrency()));
   spins_ = seats <= cores ? kSpins : 0;
+  peers_.resize(ranks.size());
   seat_of(rank).pid.store(::getpid(), std::memory_order_release);
   open_peers();
 }
@@ -90,6 +93,37 @@ Board::~Board() {
   for (int descriptor : pidfds_) {
     if (descriptor >= 0) ::close(descriptor);
   }
+}
+
+Arena* Board::arena() {
+  std::call_once(arena_once_, [&] {
+    std::string why;
+    arena_ = Arena::make(&why);
+    if (!arena_) {
+      log::warn("shm: no memory that ranks share, so collectives copy once more: {}", why);
+      return;
+    }
+    arena_->show(seat_of(rank()).arena);
+    shown_arena_.store(arena_.get(), std::memory_order_release);
+  });
+  return arena_.get();
+}
+
+const char* Board::arena_of(int rank) {
+  auto& peer = peers_[places_[rank]];
+  const auto& seat = seat_of(rank);
+  if (!peer.tried && seat.arena.bytes.load(std::memory_order_acquire)) {
+    peer.tried = true;
+    std::string why;
+    peer.view = ArenaView::open(seat.pid.load(std::memory_order_acquire), seat.arena, &why);
+    if (!peer.view && !std::exchange(warned_, true)) {
+      log::warn(
+          "shm: the memory of rank {} cannot be read where it lies, so ranks copy once more: {}; "
+          "start all ranks of a host as one user in one pid namespace",
+          rank, why);
+    }
+  }
+  return peer.view ? peer.view->data() : nullptr;
 }
 
 std::string Board::reason() const {

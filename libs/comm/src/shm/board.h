@@ -4,10 +4,12 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "process/transport.h"
+#include "shm/arena.h"
 #include "shm/segment.h"
 
 namespace veomni::shm {
@@ -22,6 +24,7 @@ struct BoardLayout {
     std::atomic<uint32_t> left;      ///< makes no more calls
     std::atomic<uint32_t> rung;      ///< futex
     std::atomic<uint32_t> sleeping;  ///< on `rung`
+    ArenaCard arena;
   };
   Seat seats[1];  ///< one a rank of this host
 };
@@ -40,6 +43,17 @@ class Board final : public process::Job {
   void abort(const std::string& reason) override;
 
   const std::string& name() const { return name_; }
+
+  /// This rank's, made by the first call; null where the system gives none. Any thread.
+  Arena* arena();
+  /// Where `address` lies in this rank's arena, or -1.
+  int64_t offset_of(const void* address) const {
+    const Arena* mine = shown_arena_.load(std::memory_order_acquire);
+    return mine ? mine->offset_of(address) : -1;
+  }
+  /// Where another rank's arena begins here; null: it has none yet, or this process may not read it.
+  /// Only for the thread that runs calls.
+  const char* arena_of(int rank);
 
   /// To be called after a change that `rank` may be waiting for.
   void ring(int rank) {
@@ -71,6 +85,15 @@ class Board final : public process::Job {
   BoardLayout* layout_;
   std::vector<int> ranks_, places_;  ///< by seat; by world rank
   std::vector<int> pidfds_;          ///< by seat; -1: kill(pid, 0) must do
+  std::once_flag arena_once_;
+  std::shared_ptr<Arena> arena_;
+  std::atomic<Arena*> shown_arena_{nullptr};
+  struct Peer {
+    bool tried = false;
+    std::unique_ptr<ArenaView> view;
+  };
+  std::vector<Peer> peers_;  ///< by seat
+  bool warned_ = false;      ///< that a peer's cannot be read
   int spins_;
 };
 

@@ -15,12 +15,32 @@ namespace {
 
 // An all_reduce up to this many bytes is one step: every rank reduces all of it.
 constexpr int64_t kReduceWholeBytes = 16 << 10;
+// Below it one pass through the slots costs less than asking where inputs lie.
+constexpr int64_t kAskBytes = 64 << 10;
+
+/// What of a block of `bytes` is in a part of a lane as long as the longest block.
+Cut within(int64_t bytes, const Lane::Part& part) {
+  const int64_t begin = std::min(bytes, part.offset);
+  return {begin, std::min(bytes, part.offset + part.bytes) - begin};
+}
+
+/// The same of a stretch of elements of `unit` bytes, from the tensor's beginning.
+Cut within(const Stretch& stretch, int64_t unit, const Lane::Part& part) {
+  Cut cut = within((stretch.end - stretch.begin) * unit, part);
+  cut.begin += stretch.begin * unit;
+  return cut;
+}
+
+int64_t longest_stretch(int64_t numel, int size) { return (numel + size - 1) / size; }
 
 }  // namespace
 
 ShmTransport::ShmTransport(std::shared_ptr<Board> board, std::vector<int> members, int rank,
                            std::unique_ptr<Window> window)
-    : Transport(std::move(members), rank), board_(std::move(board)), window_(std::move(window)) {}
+    : Transport(std::move(members), rank),
+      board_(std::move(board)),
+      window_(std::move(window)),
+      inputs_(*board_, this->members(), rank) {}
 
 const std::vector<Offer>& ShmTransport::meet(int64_t sequence, const Offer& mine,
                                              const OnArrival& seen, Patience& patience) {
@@ -37,7 +57,7 @@ const std::vector<Offer>& ShmTransport::meet(int64_t sequence, const Offer& mine
 void ShmTransport::move(const Call& call, const std::vector<Offer>& offers, Patience& patience) {
   switch (call.operation) {
     case Operation::kAllReduce: return all_reduce(call, patience);
-    case Operation::kAllGather: return all_gather(call.outs, call.ins, patience);
+    case Operation::kAllGather: return all_gather(call, patience);
     case Operation::kReduceScatter: return reduce_scatter(call, patience);
     case Operation::kAllToAll: return all_to_all(call, offers, patience);
     case Operation::kBroadcast: return broadcast(call, patience);
@@ -46,65 +66,95 @@ void ShmTransport::move(const Call& call, const std::vector<Offer>& offers, Pati
   }
 }
 
-void ShmTransport::all_gather(const std::vector<torch::Tensor>& outs,
-                              const std::vector<torch::Tensor>& ins, const Patience& patience) {
+template <typename Stage, typename Take>
+void ShmTransport::flow(const std::vector<torch::Tensor>& ins, const std::vector<int64_t>& lengths,
+                        int64_t chunk, const Patience& patience, Stage stage, Take take) {
+  const size_t count = ins.size();
+  // Ranks agree on lengths, so they agree on asking.
+  if (std::accumulate(lengths.begin(), lengths.end(), int64_t{0}) < kAskBytes ||
+      inputs_.bytes_for(count) > window_->slot_bytes()) {
+    inputs_.hear_nothing(count);
+  } else {
+    window_->pipeline(
+        1, patience, [&](int64_t, int64_t g) { inputs_.say(window_->slot(rank(), g), ins); },
+        [&](int64_t, int64_t g) {
+          said_.clear();
+          for (int r = 0; r < size(); ++r) said_.push_back(window_->slot(r, g));
+          inputs_.hear(said_, count);
+          for (size_t i = 0; i < count; ++i) {
+            if (inputs_.all_in_place(i) && lengths[i]) take(Lane::Part{i, 0, lengths[i], 0}, g);
+          }
+        });
+  }
   Lane lane;
-  for (const auto& in : ins) lane.add(static_cast<int64_t>(in.nbytes()));
-  auto block = [&](size_t i, int r) {
-    return bytes_at(outs[i], r * static_cast<int64_t>(ins[i].nbytes()));
-  };
-  const int64_t chunk = window_->slot_bytes();
+  for (size_t i = 0; i < count; ++i) lane.add(inputs_.all_in_place(i) ? 0 : lengths[i]);
   window_->pipeline(
       lane.chunks(chunk), patience,
       [&](int64_t s, int64_t g) {
         lane.parts(s, chunk, [&](const Lane::Part& part) {
-          const char* from = bytes_at(ins[part.index], part.offset);
-          copy_bytes(window_->slot(rank(), g) + part.at, from, part.bytes);
-          copy_bytes(block(part.index, rank()) + part.offset, from, part.bytes);
+          if (!inputs_.at(rank(), part.index)) stage(part, g);
         });
       },
       [&](int64_t s, int64_t g) {
+        lane.parts(s, chunk, [&](const Lane::Part& part) { take(part, g); });
+      });
+  // Until then a peer may be reading what this rank is about to write again.
+  if (inputs_.lends()) window_->drain(patience);
+}
+
+void ShmTransport::all_gather(const Call& call, const Patience& patience) {
+  std::vector<int64_t> lengths;
+  for (const auto& in : call.ins) lengths.push_back(static_cast<int64_t>(in.nbytes()));
+  auto place = [&](const Lane::Part& part, int r) {
+    return bytes_at(call.outs[part.index], r * lengths[part.index] + part.offset);
+  };
+  flow(
+      call.ins, lengths, window_->slot_bytes(), patience,
+      [&](const Lane::Part& part, int64_t g) {
+        copy_bytes(window_->slot(rank(), g) + part.at, bytes_at(call.ins[part.index], part.offset),
+                   part.bytes);
+      },
+      [&](const Lane::Part& part, int64_t g) {
+        copy_bytes(place(part, rank()), bytes_at(call.ins[part.index], part.offset), part.bytes);
         for (int k = 1; k < size(); ++k) {
           const int r = (rank() + k) % size();
-          lane.parts(s, chunk, [&](const Lane::Part& part) {
-            copy_bytes(block(part.index, r) + part.offset, window_->slot(r, g) + part.at,
-                       part.bytes);
-          });
+          const char* in = inputs_.at(r, part.index);
+          copy_bytes(place(part, r), in ? in + part.offset : window_->slot(r, g) + part.at,
+                     part.bytes);
         }
       });
 }
 
 void ShmTransport::reduce_scatter(const Call& call, const Patience& patience) {
-  Lane lane;
-  for (const auto& in : call.ins) lane.add(static_cast<int64_t>(in.nbytes()) / size());
-  auto block = [&](size_t i, int r) {
-    return bytes_at(call.ins[i], r * (static_cast<int64_t>(call.ins[i].nbytes()) / size()));
-  };
+  std::vector<int64_t> lengths;
+  for (const auto& in : call.ins) lengths.push_back(static_cast<int64_t>(in.nbytes()) / size());
+  /// Where in an input a part of rank r's block begins.
+  auto begin = [&](const Lane::Part& part, int r) { return r * lengths[part.index] + part.offset; };
   sources_.resize(size());
-  const int64_t chunk = window_->lane_bytes();
-  window_->pipeline(
-      lane.chunks(chunk), patience,
-      [&](int64_t s, int64_t g) {
+  flow(
+      call.ins, lengths, window_->lane_bytes(), patience,
+      [&](const Lane::Part& part, int64_t g) {
         for (int r = 0; r < size(); ++r) {
           if (r == rank()) continue;
-          lane.parts(s, chunk, [&](const Lane::Part& part) {
-            copy_bytes(window_->lane(rank(), g, r) + part.at, block(part.index, r) + part.offset,
-                       part.bytes);
-          });
+          copy_bytes(window_->lane(rank(), g, r) + part.at,
+                     bytes_at(call.ins[part.index], begin(part, r)), part.bytes);
         }
       },
-      [&](int64_t s, int64_t g) {
-        lane.parts(s, chunk, [&](const Lane::Part& part) {
-          const auto& in = call.ins[part.index];
-          const auto& out = call.outs[part.index];
-          for (int r = 0; r < size(); ++r) {
-            sources_[r] = r == rank() ? block(part.index, r) + part.offset
-                                      : window_->lane(r, g, rank()) + part.at;
+      [&](const Lane::Part& part, int64_t g) {
+        const auto& in = call.ins[part.index];
+        const auto& out = call.outs[part.index];
+        for (int r = 0; r < size(); ++r) {
+          const char* theirs = inputs_.at(r, part.index);
+          if (r == rank()) {
+            sources_[r] = bytes_at(in, begin(part, r));
+          } else {
+            sources_[r] =
+                theirs ? theirs + begin(part, rank()) : window_->lane(r, g, rank()) + part.at;
           }
-          const int64_t numel = part.bytes / in.element_size();
-          reduce_buffers(bytes_at(out, part.offset / in.element_size() * out.element_size()),
-                         out.scalar_type(), sources_, in.scalar_type(), numel, call.reduce);
-        });
+        }
+        reduce_buffers(bytes_at(out, part.offset / in.element_size() * out.element_size()),
+                       out.scalar_type(), sources_, in.scalar_type(),
+                       part.bytes / in.element_size(), call.reduce);
       });
 }
 
@@ -136,63 +186,64 @@ void ShmTransport::reduce_whole(const Call& call, const Patience& patience) {
 void ShmTransport::reduce_stretches(const Call& call, const Patience& patience) {
   const auto& in = call.ins[0];
   const auto& out = call.outs[0];
-  const int64_t unit = in.element_size(), chunk = window_->lane_bytes();
-  auto bytes_of = [&](int r) {
-    const auto stretch = stretch_of(in.numel(), r, size());
-    return (stretch.end - stretch.begin) * unit;
+  const int64_t unit = in.element_size();
+  auto part_of = [&](int r, const Lane::Part& part) {
+    return within(stretch_of(in.numel(), r, size()), unit, part);
   };
-  auto begin_of = [&](int r) { return stretch_of(in.numel(), r, size()).begin; };
-  const int64_t longest = (in.numel() + size() - 1) / size() * unit;
   sources_.resize(size());
-  window_->pipeline(
-      chunks_of(longest, chunk), patience,
-      [&](int64_t s, int64_t g) {
+  flow(
+      call.ins, {longest_stretch(in.numel(), size()) * unit}, window_->lane_bytes(), patience,
+      [&](const Lane::Part& part, int64_t g) {
         for (int r = 0; r < size(); ++r) {
           if (r == rank()) continue;
-          const Cut part = cut(bytes_of(r), s, chunk);
-          copy_bytes(window_->lane(rank(), g, r), bytes_at(in, begin_of(r) * unit + part.begin),
-                     part.bytes);
+          const Cut theirs = part_of(r, part);
+          copy_bytes(window_->lane(rank(), g, r), bytes_at(in, theirs.begin), theirs.bytes);
         }
       },
-      [&](int64_t s, int64_t g) {
-        const Cut part = cut(bytes_of(rank()), s, chunk);
-        if (part.bytes == 0) return;
-        const int64_t at = begin_of(rank()) + part.begin / unit;
+      [&](const Lane::Part& part, int64_t g) {
+        const Cut mine = part_of(rank(), part);
+        if (mine.bytes == 0) return;
         for (int r = 0; r < size(); ++r) {
-          sources_[r] = r == rank() ? bytes_at(in, at * unit) : window_->lane(r, g, rank());
+          const char* theirs = inputs_.at(r, 0);
+          if (r == rank()) {
+            sources_[r] = bytes_at(in, mine.begin);
+          } else {
+            sources_[r] = theirs ? theirs + mine.begin : window_->lane(r, g, rank());
+          }
         }
-        reduce_buffers(bytes_at(out, at * out.element_size()), out.scalar_type(), sources_,
-                       in.scalar_type(), part.bytes / unit, call.reduce);
+        reduce_buffers(bytes_at(out, mine.begin / unit * out.element_size()), out.scalar_type(),
+                       sources_, in.scalar_type(), mine.bytes / unit, call.reduce);
       });
 }
 
+/// A rank that speaks here has read what it reduces, so its stretch of the others' memory, which may
+/// be their inputs, is theirs to write.
 void ShmTransport::gather_stretches(const torch::Tensor& out, const Patience& patience) {
-  const int64_t unit = out.element_size(), chunk = window_->slot_bytes();
-  auto part_of = [&](int r, int64_t s) {
-    const auto stretch = stretch_of(out.numel(), r, size());
-    Cut part = cut((stretch.end - stretch.begin) * unit, s, chunk);
-    part.begin += stretch.begin * unit;
-    return part;
+  const int64_t unit = out.element_size();
+  auto part_of = [&](int r, const Lane::Part& part) {
+    return within(stretch_of(out.numel(), r, size()), unit, part);
   };
-  const int64_t longest = (out.numel() + size() - 1) / size() * unit;
-  window_->pipeline(
-      chunks_of(longest, chunk), patience,
-      [&](int64_t s, int64_t g) {
-        const Cut part = part_of(rank(), s);
-        copy_bytes(window_->slot(rank(), g), bytes_at(out, part.begin), part.bytes);
+  flow(
+      {out}, {longest_stretch(out.numel(), size()) * unit}, window_->slot_bytes(), patience,
+      [&](const Lane::Part& part, int64_t g) {
+        const Cut mine = part_of(rank(), part);
+        copy_bytes(window_->slot(rank(), g), bytes_at(out, mine.begin), mine.bytes);
       },
-      [&](int64_t s, int64_t g) {
+      [&](const Lane::Part& part, int64_t g) {
         for (int k = 1; k < size(); ++k) {
           const int r = (rank() + k) % size();
-          const Cut part = part_of(r, s);
-          copy_bytes(bytes_at(out, part.begin), window_->slot(r, g), part.bytes);
+          const Cut theirs = part_of(r, part);
+          const char* place = inputs_.at(r, 0);
+          copy_bytes(bytes_at(out, theirs.begin),
+                     place ? place + theirs.begin : window_->slot(r, g), theirs.bytes);
         }
       });
 }
 
 void ShmTransport::all_to_all(const Call& call, const std::vector<Offer>& offers,
                               const Patience& patience) {
-  const int64_t row = row_bytes(call.ins[0]), chunk = window_->lane_bytes();
+  const auto& in = call.ins[0];
+  const int64_t row = row_bytes(in);
   int64_t most = 0;
   for (int from = 0; from < size(); ++from) {
     for (int to = 0; to < size(); ++to) {
@@ -203,43 +254,45 @@ void ShmTransport::all_to_all(const Call& call, const std::vector<Offer>& offers
   auto out_block = [&](int r) {
     return bytes_at(call.outs[0], sum_before(mine.out_splits, r) * row);
   };
-  auto in_block = [&](int r) { return bytes_at(call.ins[0], sum_before(mine.in_splits, r) * row); };
-  if (call.ins[0].numel())
-    copy_bytes(out_block(rank()), in_block(rank()), mine.in_splits[rank()] * row);
-  window_->pipeline(
-      chunks_of(most * row, chunk), patience,
-      [&](int64_t s, int64_t g) {
+  auto in_block = [&](int r) { return bytes_at(in, sum_before(mine.in_splits, r) * row); };
+  if (in.numel()) copy_bytes(out_block(rank()), in_block(rank()), mine.in_splits[rank()] * row);
+  flow(
+      call.ins, {most * row}, window_->lane_bytes(), patience,
+      [&](const Lane::Part& part, int64_t g) {
         for (int r = 0; r < size(); ++r) {
-          const Cut part = cut(mine.in_splits[r] * row, s, chunk);
-          if (r == rank() || part.bytes == 0) continue;
-          copy_bytes(window_->lane(rank(), g, r), in_block(r) + part.begin, part.bytes);
+          if (r == rank()) continue;
+          const Cut cut = within(mine.in_splits[r] * row, part);
+          if (cut.bytes == 0) continue;
+          copy_bytes(window_->lane(rank(), g, r), in_block(r) + cut.begin, cut.bytes);
         }
       },
-      [&](int64_t s, int64_t g) {
+      [&](const Lane::Part& part, int64_t g) {
         for (int k = 1; k < size(); ++k) {
           const int r = (rank() + k) % size();
-          const Cut part = cut(mine.out_splits[r] * row, s, chunk);
-          if (part.bytes == 0) continue;
-          copy_bytes(out_block(r) + part.begin, window_->lane(r, g, rank()), part.bytes);
+          const Cut cut = within(mine.out_splits[r] * row, part);
+          if (cut.bytes == 0) continue;
+          const char* theirs = inputs_.at(r, 0);
+          copy_bytes(out_block(r) + cut.begin,
+                     theirs ? theirs + sum_before(offers[r].in_splits, rank()) * row + cut.begin
+                            : window_->lane(r, g, rank()),
+                     cut.bytes);
         }
       });
 }
 
 void ShmTransport::broadcast(const Call& call, const Patience& patience) {
   const auto& tensor = call.outs[0];
-  const auto bytes = static_cast<int64_t>(tensor.nbytes());
-  const int64_t chunk = window_->slot_bytes();
-  const bool sends = call.root == rank();
-  window_->pipeline(
-      chunks_of(bytes, chunk), patience,
-      [&](int64_t s, int64_t g) {
-        const Cut part = cut(bytes, s, chunk);
-        if (sends) copy_bytes(window_->slot(rank(), g), bytes_at(tensor, part.begin), part.bytes);
+  flow(
+      call.outs, {static_cast<int64_t>(tensor.nbytes())}, window_->slot_bytes(), patience,
+      [&](const Lane::Part& part, int64_t g) {
+        if (call.root != rank()) return;
+        copy_bytes(window_->slot(rank(), g), bytes_at(tensor, part.offset), part.bytes);
       },
-      [&](int64_t s, int64_t g) {
-        const Cut part = cut(bytes, s, chunk);
-        if (!sends)
-          copy_bytes(bytes_at(tensor, part.begin), window_->slot(call.root, g), part.bytes);
+      [&](const Lane::Part& part, int64_t g) {
+        if (call.root == rank()) return;
+        const char* root = inputs_.at(call.root, 0);
+        copy_bytes(bytes_at(tensor, part.offset),
+                   root ? root + part.offset : window_->slot(call.root, g), part.bytes);
       });
 }
 

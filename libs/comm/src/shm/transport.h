@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "lane.h"
 #include "process/transport.h"
+#include "shm/inputs.h"
 #include "shm/window.h"
 
 namespace veomni::shm {
@@ -24,11 +26,17 @@ class ShmTransport final : public process::Transport {
             process::Patience& patience) override;
   std::shared_ptr<Transport> split(const std::vector<int>& places, const std::string& id,
                                    process::Patience& patience) override;
+  c10::Allocator* window_allocator() override { return board_->arena(); }
 
  private:
   using Patience = process::Patience;
-  void all_gather(const std::vector<torch::Tensor>& outs, const std::vector<torch::Tensor>& ins,
-                  const Patience& patience);
+  /// Moves a call's bytes: of each input i a rank takes `lengths[i]` from each peer. take(part, g)
+  /// reads that part from all ranks, once for an input that all ranks have in place, else chunk by
+  /// chunk. stage(part, g) puts it into this rank's slot of step g first, where it is not in place.
+  template <typename Stage, typename Take>
+  void flow(const std::vector<torch::Tensor>& ins, const std::vector<int64_t>& lengths,
+            int64_t chunk, const Patience& patience, Stage stage, Take take);
+  void all_gather(const Call& call, const Patience& patience);
   void reduce_scatter(const Call& call, const Patience& patience);
   void all_reduce(const Call& call, const Patience& patience);
   void reduce_whole(const Call& call, const Patience& patience);
@@ -39,6 +47,8 @@ class ShmTransport final : public process::Transport {
 
   std::shared_ptr<Board> board_;
   std::unique_ptr<Window> window_;
+  Inputs inputs_;  ///< of the call under way
+  std::vector<const char*> said_;
   std::vector<Offer> offers_;
   std::vector<const void*> sources_;  ///< of one reduction, by rank
 };

@@ -51,6 +51,9 @@ class Window {
   template <typename Produce, typename Consume>
   void pipeline(int64_t steps, const process::Patience& patience, Produce produce, Consume consume);
 
+  /// Waits until all other ranks have read all steps so far.
+  void drain(const process::Patience& patience) { await<&Line::consumed>(step_, patience); }
+
   /// Waits until all other ranks have shown `sequence`; calls seen(r) as each has.
   template <typename Seen>
   void await_shown(int64_t sequence, const process::Patience& patience, Seen seen);

@@ -103,9 +103,16 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   /// every group that comes from the same world. The first reason stays. Callable from any thread.
   virtual void abort(const std::string& reason) = 0;
 
-  /// Memory that peers reach without a copy; nullptr: this backend reaches all of it.
+  /// Memory that peers read where it lies, so that calls whose inputs are in it copy less. Results
+  /// are the same bits, and any rank may have any input elsewhere. Lives as long as the communicator
+  /// or anything allocated. nullptr: inputs' place makes no difference. Any thread.
   virtual c10::Allocator* window_allocator() { return nullptr; }
 };
+
+/// An uninitialised tensor in `group`'s window if it has one and `options` are of the CPU, else in
+/// ordinary memory.
+torch::Tensor empty_in_window(Communicator& group, torch::IntArrayRef sizes,
+                              const torch::TensorOptions& options);
 
 /// What a reduction accumulates in and may write: fp64 for fp64, fp32 for narrower floats, int64
 /// for integers.

@@ -26,7 +26,11 @@ struct ShmOptions {
 ///
 /// A rank's data passes through a window of its own in shared memory (4 slots of 64 KiB, more than
 /// 5 ranks: 16 KiB a peer), from which the peers copy or reduce: 256 KiB a rank and group, whatever
-/// the tensors' sizes. Reductions sum in rank order, to the same bits as backend `local`.
+/// the tensors' sizes. Inputs of 64 KiB and more that lie in window_allocator()'s memory are read by
+/// the peers where they lie instead: memory of no fixed size, which is kept once freed, and of which
+/// nothing is in /dev/shm. It needs ranks of one user and one pid namespace; without, one warning is
+/// given and everything passes through the slots. Reductions sum in rank order, to the same bits as
+/// backend `local`.
 ///
 /// One thread of each process runs its calls in the order in which they were made, in all groups of
 /// the world: they progress while the rank computes. Hence ranks that share two groups must call
