@@ -75,14 +75,15 @@ class Job {
   }
 
   /// Batch (b, k) belongs to rank b % ranks whoever there is, so that every layout sees the same ones.
+  /// Ranks make equally many passes: one that has no batch left runs an empty one.
   void step() {
+    const int ranks = world_->size(), passes = (kBatches + ranks - 1) / ranks;
     for (int k = 0; k < kAccumulation; ++k) {
-      for (int b = world_->rank(); b < kBatches; b += world_->size()) {
-        const bool last = k + 1 == kAccumulation && b + world_->size() >= kBatches;
+      for (int pass = 0; pass < passes; ++pass) {
         std::optional<parallel::DeferGradientSync> defer;
-        if (!last) defer.emplace(parallel_.state);
-        const bool empty = b == kBatches - 1;
-        tiny::backward(*model_, tiny::micro_batch(b, k, empty), 1.0 / 60);
+        if (k + 1 < kAccumulation || pass + 1 < passes) defer.emplace(parallel_.state);
+        const int b = pass * ranks + world_->rank();
+        tiny::backward(*model_, tiny::micro_batch(b, k, b >= kBatches - 1), 1.0 / 60);
       }
     }
     const double norm = parallel::gradient_norm(trained_, *parallel_.group);
