@@ -60,7 +60,7 @@ def test_a_rank_that_dies_on_the_other_host(hosts, job, victim, at):
     check_named(job, name, victim, done.returncode, done.stderr)
 
 
-def test_a_rank_killed_from_outside(job):
+def test_a_rank_that_dies_at_any_moment(job):
     recipe = job.write("outside", mesh=HSDP, train={**job.recipe["train"], "steps": 100000})
     with TwoHosts() as two:
         process = subprocess.Popen([*two.mpirun(2, ["OMP_NUM_THREADS"]), VEOMNI, "train", str(recipe)], env=environment(),

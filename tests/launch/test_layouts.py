@@ -14,7 +14,7 @@ HOW = {"launch": ([], {"VEOMNI_TEST_RANKS": "3"}), "mpirun": ([*MPIRUN, "-n", "3
 def layouts(how, chosen, **more):
     command, variables = HOW[how]
     # The results of this run are not among those that are counted.
-    return run(*command, PROGRAM, f"--gtest_filter={chosen}", GTEST_OUTPUT="", **variables, **more)
+    return run(*command, PROGRAM, f"--gtest_filter={chosen}", "--gtest_color=no", GTEST_OUTPUT="", **variables, **more)
 
 
 @pytest.mark.parametrize("how", HOW)
