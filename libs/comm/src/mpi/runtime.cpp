@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <thread>
 
 #include "veomni/base/error.h"
@@ -46,9 +45,6 @@ void start_mpi(int* rank, int* size) {
   if (started) {
     MPI_Query_thread(&threads);
   } else {
-    // Open MPI's own report of a dead peer waits for the launcher, which by then ends this rank: no
-    // time would be left to name the dead one. A user's setting stays.
-    ::setenv("OMPI_MCA_btl_base_warn_peer_error", "0", 0);
     check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &threads), "MPI_Init_thread");
   }
   VEOMNI_CHECK(threads >= MPI_THREAD_SERIALIZED, "this MPI has no support for threads (level ",
