@@ -9,8 +9,9 @@ from reference import make_batch, make_qwen3
 from safetensors.torch import save_file
 
 # Two thousand billion parameters: whoever takes memory for them is killed, and refuses nothing.
-NO_MEMORY_HOLDS = ("{foundation: {config: {model_type: qwen3, vocab_size: 1000000, hidden_size: 65536, intermediate_size: 262144, "
-                   "num_hidden_layers: 30, num_attention_heads: 512, num_key_value_heads: 512, head_dim: 128}}}")
+NO_MEMORY_HOLDS = {"foundation": {"config": dict(
+    model_type="qwen3", vocab_size=1000000, hidden_size=65536, intermediate_size=262144, num_hidden_layers=30,
+    num_attention_heads=512, num_key_value_heads=512, head_dim=128, tie_word_embeddings=False)}}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ REFUSED = {
 def test_a_mistake(job, how, case):
     flags, words = REFUSED[case]
     name = f"{how}-{case}".replace(" ", "-").replace("'", "")
-    check_refused(run(*launcher(how, 2), "train", job.write(name), f"--model={NO_MEMORY_HOLDS}", *flags, timeout=30), *words)
+    check_refused(run(*launcher(how, 2), "train", job.write(name, model=NO_MEMORY_HOLDS), *flags, timeout=30), *words)
     assert not (job.folder / name).exists()
 
 
