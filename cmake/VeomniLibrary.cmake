@@ -43,9 +43,12 @@ function(veomni_add_library)
   endforeach()
 endfunction()
 
-# veomni_add_test(NAME n SOURCES … [DEPS …] [NO_TORCH]) → bin/<n>_test, one binary per library
+set_property(GLOBAL PROPERTY VEOMNI_ON_RANKS "")
+
+# veomni_add_test(NAME n SOURCES … [DEPS …] [ON_RANKS …] [NO_TORCH]) → bin/<n>_test, one binary per library
+#   ON_RANKS      sources whose ranks are threads here and processes in bin/layouts_test (tests/on_ranks)
 function(veomni_add_test)
-  cmake_parse_arguments(A "NO_TORCH" "NAME" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(A "NO_TORCH" "NAME" "SOURCES;DEPS;ON_RANKS" ${ARGN})
   if(NOT VEOMNI_BUILD_TESTS)
     return()
   endif()
@@ -58,6 +61,16 @@ function(veomni_add_test)
   if(NOT A_NO_TORCH)
     target_link_libraries(${A_NAME}_test PRIVATE libtorch::torch)
     veomni_use_pch(${A_NAME}_test)
+  endif()
+  if(A_ON_RANKS)
+    add_library(${A_NAME}_on_ranks_tests OBJECT ${A_ON_RANKS})
+    target_include_directories(${A_NAME}_on_ranks_tests PRIVATE tests)
+    target_link_libraries(${A_NAME}_on_ranks_tests PRIVATE veomni::${A_NAME} veomni_on_ranks veomni_warnings
+                          libtorch::torch libtorch::fmt GTest::gmock GTest::gtest)
+    target_precompile_headers(${A_NAME}_on_ranks_tests REUSE_FROM veomni_pch)
+    set_property(GLOBAL APPEND PROPERTY VEOMNI_ON_RANKS ${A_NAME})
+    target_sources(${A_NAME}_test PRIVATE $<TARGET_OBJECTS:${A_NAME}_on_ranks_tests>)
+    target_link_libraries(${A_NAME}_test PRIVATE veomni_on_ranks)
   endif()
   target_compile_definitions(${A_NAME}_test PRIVATE VEOMNI_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              VEOMNI_BINARY_DIR="${CMAKE_BINARY_DIR}")

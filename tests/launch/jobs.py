@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import subprocess
+import time
 
 from reference import byte_tokenizer, make_qwen3, read_metrics
 from safetensors.torch import load_file
@@ -43,6 +44,26 @@ def left_running(output):
             if str(output) in line and "veomni" in line:
                 found.append(line)
     return found
+
+
+def check_nothing_runs(output, within):
+    deadline = time.monotonic() + within
+    while left_running(output) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left_running(output)
+
+
+def process_of_rank(output, rank):
+    """The process that is this rank of the run under mpirun."""
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.path.basename(os.readlink(entry / "exe")) == "veomni" \
+                    and str(output) in (entry / "cmdline").read_text() \
+                    and f"OMPI_COMM_WORLD_RANK={rank}\0" in (entry / "environ").read_text():
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(f"no process is rank {rank} of {output}")
 
 
 class Job:

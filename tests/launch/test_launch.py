@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from compare import gradient_errors, relative_error
-from jobs import CONFIG, VEOMNI, Job, check_done, environment, launcher, left_running, run
+from jobs import CONFIG, VEOMNI, Job, check_done, check_nothing_runs, environment, launcher, run
 from reference import make_batch, make_qwen3, run_reference
 from safetensors.torch import load_file, save_file
 
@@ -70,71 +70,10 @@ def test_torchruns_variables_on_one_host(job):
     assert len(job.losses("torchrun")) == job.recipe["train"]["steps"]
 
 
-# The user's mistakes: one line, exit code 2, nothing written.
-
-def check_refused(done, *words):
-    lines = [line for line in done.stderr.splitlines() if line.startswith("veomni")]
-    assert done.returncode == 2, f"{done.returncode}\n{done.stderr}"
-    assert len(lines) == 1 and all(word in lines[0] for word in words), done.stderr
-
-
-def test_a_mesh_that_does_not_fit(job):
-    done = run(*launcher("veomni", 2), "train", job.write("mesh"), "--mesh.dp_shard=3")
-    check_refused(done, "3", "2")
-    assert not (job.folder / "mesh").exists()
-
-
-def test_a_pattern_that_matches_nothing(job):
-    done = run(*launcher("veomni", 2), "train", job.write("pattern", parallel={"modules": {"nowhere.*": {"strategy": "replicate"}}}))
-    check_refused(done, "nowhere")
-
-
-def test_half_of_torchruns_variables(job):
-    done = subprocess.run([VEOMNI, "train", str(job.write("half"))], capture_output=True, text=True, env=environment(WORLD_SIZE="2"))
-    check_refused(done, "WORLD_SIZE", "RANK")
-    quiet = subprocess.run([VEOMNI, "train", str(job.write("half"))], capture_output=True, text=True, env=environment(RANK="1"))
-    assert quiet.returncode == 2 and quiet.stderr == ""
-
-
-def test_ranks_with_different_recipes(job):
-    name, variables = "differ", dict(VEOMNI_WORLD_SIZE="2", VEOMNI_JOB=f"differ-{os.getpid()}")
-    ranks = [subprocess.Popen([VEOMNI, "train", str(job.write(name)), f"--train.seed={rank}"], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, env=environment(VEOMNI_RANK=str(rank), **variables))
-             for rank in range(2)]
-    said = [rank.communicate(timeout=60)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [2, 2]
-    assert "rank 1 runs another job than rank 0" in said[0] and said[1] == ""
-    assert not (job.folder / name).exists()
-
-
-def test_ranks_that_spread_a_model_differently(tmp_path, gradients):
-    folder, _ = gradients
-    ranks = [subprocess.Popen([VEOMNI, "forward", str(folder), str(folder / "in.safetensors"), str(tmp_path / "out.safetensors"),
-                               f"--parallel.default.strategy={strategy}"], stderr=subprocess.PIPE, text=True,
-                              env=environment(VEOMNI_RANK=str(rank), VEOMNI_WORLD_SIZE="2", VEOMNI_JOB=f"spread-{os.getpid()}"))
-             for rank, strategy in enumerate(["fsdp2", "ddp"])]
-    said = [rank.communicate(timeout=60)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [2, 2]
-    assert "rank 1 runs another job than rank 0" in said[0]
-
-
-def test_launch_refuses_what_does_not_run_on_ranks():
-    for words in (["launch", "-n", "2"], ["launch", "-n", "2", "generate", "x"], ["launch", "-n", "0", "train", "x"], ["launch", "train", "x"]):
-        done = run(VEOMNI, *words)
-        assert done.returncode == 2, done.stderr
-
-
 # Faults. A job that fails ends on every rank, soon, with a code that says so.
 
 RANKS = 3
 REPEATS = int(os.environ.get("VEOMNI_FAULT_REPEATS", "5"))
-
-
-def check_nothing_runs(output, within):
-    deadline = time.monotonic() + within
-    while left_running(output) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left_running(output)
 
 
 def check_failed(done, began, output, within=20):

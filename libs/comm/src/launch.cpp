@@ -82,12 +82,15 @@ Launch detect_launch(const Environment& environment) {
   const Reader env(environment);
   if (all_or_none(env, "veomni launch", {kRank, kSize, kJob}))
     return env.launch(Launch::Kind::kOneHost, "veomni launch", kRank, kSize, env.text(kJob));
-  if (env.has("OMPI_COMM_WORLD_SIZE"))
+  const std::vector<const char*> torchruns = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"};
+  if (env.has("OMPI_COMM_WORLD_SIZE")) {
+    // Half of another launcher's is a mistake here too; an address alone is what clusters set for everybody.
+    if (env.has("RANK") || env.has("WORLD_SIZE")) all_or_none(env, "torchrun", torchruns);
     return env.launch(Launch::Kind::kMpi, "mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
                       "");
+  }
   // RANK or WORLD_SIZE alone would be a rank that trains by itself, once for each that was meant to take part.
-  if (all_or_none(env, "torchrun", {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}))
-    return torchrun(env);
+  if (all_or_none(env, "torchrun", torchruns)) return torchrun(env);
   if (env.has("SLURM_STEP_NUM_TASKS") && env.text("SLURM_STEP_NUM_TASKS") != "1") {
     VEOMNI_CHECK_CONFIG(env.has("PMIX_RANK"), "srun started ", env.text("SLURM_STEP_NUM_TASKS"),
                         " tasks without PMIx, so they cannot find each other: use srun --mpi=pmix");

@@ -7,6 +7,7 @@
 #include <array>
 #include <exception>
 #include <filesystem>
+#include <thread>
 
 #include "labelled.h"
 #include "veomni/base/error.h"
@@ -88,16 +89,19 @@ class FlightReport {
 };
 FlightReport* FlightReport::current = nullptr;
 
-// Found before any work: collectives have nothing to do with it.
-bool is_users_mistake(const std::exception_ptr& error) {
+template <typename Kind> bool is_a(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
-  } catch (const ConfigError&) {
+  } catch (const Kind&) {
     return true;
   } catch (...) {
     return false;
   }
 }
+
+// mpirun and srun end all ranks as soon as one has ended badly. Rank 0 says what all have met, and may learn of it late,
+// from another host: the others leave it this long.
+constexpr std::chrono::milliseconds kForRank0ToSpeak{1000};
 
 }  // namespace
 
@@ -115,7 +119,10 @@ void run_launched(const Launch& launch, const LaunchedOptions& options,
   } catch (...) {
     const auto error = std::current_exception();
     if (world) world->abort(message_of(error));
-    if (!is_users_mistake(error)) report.write();
+    // A user's mistake was found before any work: collectives have nothing to do with it.
+    if (!is_a<ConfigError>(error)) report.write();
+    if (launch.kind == Launch::Kind::kMpi && launch.rank != 0 && is_a<AbortedError>(error))
+      std::this_thread::sleep_for(kForRank0ToSpeak);
     rethrow_labelled(error, launch.rank, launch.size);
   }
 }

@@ -111,6 +111,15 @@ TEST(Launch, OfMpi) {
   EXPECT_EQ(launch.size, 8);
 }
 
+TEST(Launch, HalfOfTorchrunIsRefusedUnderMpirunToo) {
+  const Variables mpi = {{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "8"}};
+  EXPECT_THAT(refusal(with(mpi, "WORLD_SIZE", "8")), testing::HasSubstr("RANK"));
+  EXPECT_EQ(refusal(with(mpi, "MASTER_ADDR", "head-node")), "");
+  Variables both = kTorchrun;
+  both.insert(mpi.begin(), mpi.end());
+  EXPECT_EQ(detect(both).by, "mpirun");
+}
+
 TEST(Launch, OfSlurm) {
   const Variables tasks = {{"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_PROCID", "3"}};
   EXPECT_THAT(refusal(tasks), testing::HasSubstr("--mpi=pmix"));

@@ -9,6 +9,7 @@
 
 #include "chain_model.h"
 #include "toy_run.h"
+#include "veomni/comm/run_ranks.h"
 #include "veomni/ops/allocation_count.h"
 
 namespace veomni::parallel {

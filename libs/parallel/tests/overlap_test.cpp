@@ -6,6 +6,7 @@
 #include "chain_model.h"
 #include "recording_communicator.h"
 #include "toy_run.h"
+#include "veomni/comm/run_ranks.h"
 
 namespace veomni::parallel {
 namespace {

@@ -10,6 +10,7 @@
 #include "toy_run.h"
 #include "veomni/base/context.h"
 #include "veomni/base/trace.h"
+#include "veomni/comm/run_ranks.h"
 
 namespace veomni::parallel::toy {
 namespace {

@@ -4,18 +4,16 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
 #include <ostream>
 
+#include "gradients.h"
+#include "on_ranks.h"
 #include "toy_model.h"
-#include "veomni/comm/run_ranks.h"
-#include "veomni/ops/compare.h"
 #include "veomni/parallel/plan.h"
 
 namespace veomni::parallel::toy {
 
 inline constexpr int kSamples = 3;  // of a micro-batch: a fourth rank has no token
-using Gradients = std::map<std::string, torch::Tensor>;
 
 struct Case {
   int ranks = 1;
@@ -109,7 +107,7 @@ struct Spread {
 
 inline Gradients parallel_gradients(const Case& c) {
   Gradients gradients;
-  run_ranks(c.ranks, [&](Communicator& world) {
+  on_ranks::run(c.ranks, [&](Communicator& world) {
     Spread spread(world, c);
     train_micro_batches(spread.model, c, world.rank(), world.size(), spread.parallel.state);
     EXPECT_EQ(spread.stats().gathered_bytes, 0) << "left gathered, " << c;
@@ -120,7 +118,7 @@ inline Gradients parallel_gradients(const Case& c) {
       }
       EXPECT_TRUE(parameter.grad().defined()) << path << " has no gradient, " << c;
       auto full = full_gradient(parameter, *spread.parallel.group);
-      if (world.rank() == 0) gradients[path] = full;
+      if (on_ranks::keeps(world)) gradients[path] = full;
     }
   });
   return gradients;
@@ -128,17 +126,7 @@ inline Gradients parallel_gradients(const Case& c) {
 
 inline void expect_equal(const Gradients& got, const Gradients& want, double tolerance,
                          const Case& c) {
-  ASSERT_EQ(got.size(), want.size());
-  double square = 0;
-  int64_t numel = 0;
-  for (const auto& [name, gradient] : want) {
-    square += gradient.to(torch::kDouble).square().sum().item<double>();
-    numel += gradient.numel();
-  }
-  for (const auto& [name, gradient] : want) {
-    EXPECT_LE(ops::relative_error(got.at(name), gradient, std::sqrt(square), numel), tolerance)
-        << name << ", " << c;
-  }
+  EXPECT_EQ(differences(got, want, tolerance), "") << c;
 }
 
 }  // namespace veomni::parallel::toy

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "mpi/runtime.h"
 #include "shm/board.h"
+#include "veomni/base/error.h"
 
 namespace veomni::hierarchical {
 
@@ -23,6 +25,7 @@ class HierarchicalJob final : public process::Job {
     board_->abort(reason);
   }
   void poll() override {
+    look_for_the_dead();
     if (board_->aborted() && !mpi_->aborted()) mpi_->abort(board_->reason());
     mpi_->poll();
     if (mpi_->aborted() && !board_->aborted()) board_->abort(mpi_->reason());
@@ -32,8 +35,22 @@ class HierarchicalJob final : public process::Job {
   const std::shared_ptr<shm::Board>& board() const { return board_; }
 
  private:
+  /// A neighbour that was killed ends the job whatever this rank waits for, before ranks of other
+  /// hosts, who cannot see it, are ended by their launcher without a word.
+  void look_for_the_dead() {
+    const auto now = process::Clock::now();
+    if (now < next_look_ || aborted()) return;
+    next_look_ = now + std::chrono::milliseconds(20);
+    process::PeerGone how;
+    for (int neighbour : board_->ranks()) {
+      if (neighbour != rank() && board_->gone(neighbour, &how) && how.died)
+        return abort(detail::concat("rank ", neighbour, " ", how.how));
+    }
+  }
+
   std::shared_ptr<mpi::MpiJob> mpi_;
   std::shared_ptr<shm::Board> board_;
+  process::Clock::time_point next_look_{};
 };
 
 }  // namespace veomni::hierarchical

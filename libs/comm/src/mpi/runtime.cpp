@@ -109,7 +109,9 @@ MpiJob::~MpiJob() {
   if (ended) return;
   try {
     if (untold_.exchange(false)) tell(kTagAbort, reason());
-    tell(kTagLeft, "-");
+    // In a job that was aborted a farewell tells nobody anything, and sent to a dead rank it would
+    // hold this one up until its launcher ends it, before it has said what happened.
+    if (!aborted()) tell(kTagLeft, "-");
     const auto give_up = process::Clock::now() + std::chrono::milliseconds(500);
     for (int tries = 0; !telling_.test() && process::Clock::now() < give_up; ++tries)
       give_way(tries);

@@ -46,7 +46,7 @@ class MpiJob final : public process::Job {
  public:
   /// Every rank constructs it.
   static std::shared_ptr<MpiJob> make(process::Clock::time_point deadline);
-  /// Tells the others that this rank makes no more calls; gives them the time of sending it.
+  /// Tells the others, unless the job was aborted, that this rank makes no more calls; gives them the time of sending it.
   ~MpiJob() override;
 
   bool aborted() const override { return aborted_.load(std::memory_order_acquire); }

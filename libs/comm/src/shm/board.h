@@ -43,6 +43,10 @@ class Board final : public process::Job {
   void abort(const std::string& reason) override;
 
   const std::string& name() const { return name_; }
+  /// World ranks that have a seat.
+  const std::vector<int>& ranks() const { return ranks_; }
+  /// Whether `rank`, of ranks(), makes no more calls, and why.
+  bool gone(int rank, process::PeerGone* how) const;
 
   /// This rank's, made by the first call; null where the system gives none. Any thread.
   Arena* arena();
@@ -76,8 +80,6 @@ class Board final : public process::Job {
   BoardLayout::Seat& seat_of(int rank) const { return layout_->seats[places_[rank]]; }
   void wake(int rank);
   void sleep(uint32_t rung);
-  /// Whether `rank` makes no more calls, and why.
-  bool gone(int rank, process::PeerGone* how) const;
   void open_peers();
 
   std::string name_;
