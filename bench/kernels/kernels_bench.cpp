@@ -8,7 +8,7 @@
 
 #include <chrono>
 
-#include "limits/limits.h"
+#include "limits.h"
 #include "op_case.h"
 
 namespace veomni::bench {

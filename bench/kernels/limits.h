@@ -22,10 +22,4 @@ Rate peak_flops(Number number, int threads);
 /// what is read to be overwritten not counted (STREAM's triad).
 Rate triad_bytes(int threads);
 
-/// One register-only loop: runs `turns` turns and returns the floating-point operations done.
-using Loop = double (*)(int64_t turns);
-double loop_avx2(int64_t turns);
-double loop_avx512(int64_t turns);
-double loop_avx512_bf16(int64_t turns);
-
 }  // namespace veomni::bench
