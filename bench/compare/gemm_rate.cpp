@@ -41,13 +41,17 @@ struct Seconds {
 };
 
 Seconds measure(int64_t m, int64_t n, int64_t k, torch::ScalarType dtype) {
-  const auto x_MK = torch::rand({m, k}).sub_(0.5).to(dtype), weight_NK = torch::rand({n, k}).sub_(0.5).to(dtype);
+  const auto x_MK = torch::rand({m, k}).sub_(0.5).to(dtype),
+             weight_NK = torch::rand({n, k}).sub_(0.5).to(dtype);
   auto y_MN = torch::empty({m, n}, dtype), dx_MK = torch::empty({m, k}, dtype);
-  auto dweight_NK = torch::empty({n, k}, torch::kFloat), dweight_aten_NK = torch::empty({n, k}, dtype);
+  auto dweight_NK = torch::empty({n, k}, torch::kFloat),
+       dweight_aten_NK = torch::empty({n, k}, dtype);
   Seconds s;
-  s.ours = seconds_of([&] { matmul_nt(y_MN, x_MK, weight_NK); }) + seconds_of([&] { matmul_nn(dx_MK, y_MN, weight_NK); }) +
+  s.ours = seconds_of([&] { matmul_nt(y_MN, x_MK, weight_NK); }) +
+           seconds_of([&] { matmul_nn(dx_MK, y_MN, weight_NK); }) +
            seconds_of([&] { matmul_tn(dweight_NK, y_MN, x_MK, false); });
-  s.aten = seconds_of([&] { at::mm_out(y_MN, x_MK, weight_NK.t()); }) + seconds_of([&] { at::mm_out(dx_MK, y_MN, weight_NK); }) +
+  s.aten = seconds_of([&] { at::mm_out(y_MN, x_MK, weight_NK.t()); }) +
+           seconds_of([&] { at::mm_out(dx_MK, y_MN, weight_NK); }) +
            seconds_of([&] { at::mm_out(dweight_aten_NK, y_MN.t(), x_MK); });
   return s;
 }
@@ -69,5 +73,6 @@ int main(int argc, char** argv) {
     total.ours += s.ours * static_cast<double>(times);
     total.aten += s.aten * static_cast<double>(times);
   }
-  fmt::print("{{\"ours_gflops\": {:.1f}, \"aten_gflops\": {:.1f}}}\n", flops / total.ours / 1e9, flops / total.aten / 1e9);
+  fmt::print("{{\"ours_gflops\": {:.1f}, \"aten_gflops\": {:.1f}}}\n", flops / total.ours / 1e9,
+             flops / total.aten / 1e9);
 }

@@ -18,7 +18,9 @@ torch::Tensor random(torch::IntArrayRef sizes, torch::ScalarType dtype) {
   return (torch::randn(sizes, generator) * 0.1).to(dtype);
 }
 
-torch::Tensor leaf(torch::IntArrayRef sizes, torch::ScalarType dtype) { return random(sizes, dtype).requires_grad_(); }
+torch::Tensor leaf(torch::IntArrayRef sizes, torch::ScalarType dtype) {
+  return random(sizes, dtype).requires_grad_();
+}
 
 torch::Tensor weight(torch::IntArrayRef sizes, torch::ScalarType dtype, bool ours) {
   auto out = leaf(sizes, dtype);
@@ -58,14 +60,17 @@ void time_op(State& state, const OpCase& op, bool ours, Pass pass) {
 }
 
 void add_op(const OpCase& op) {
-  std::vector<std::pair<const char*, Pass>> passes = {{"forward", Pass::kForward}, {"backward", Pass::kBackward}};
+  std::vector<std::pair<const char*, Pass>> passes = {{"forward", Pass::kForward},
+                                                      {"backward", Pass::kBackward}};
   if (op.whole) passes = {{"both", Pass::kWhole}};
   if (!op.whole && op.work.bytes_backward == 0) passes.pop_back();
   for (const auto& [name, pass] : passes) {
     for (const bool ours : {true, false}) {
-      const std::string full = op.op + "|" + op.shape + "|" + (op.dtype == torch::kFloat ? "fp32" : "bf16") + "|" + name + "|" +
+      const std::string full = op.op + "|" + op.shape + "|" +
+                               (op.dtype == torch::kFloat ? "fp32" : "bf16") + "|" + name + "|" +
                                (ours ? "ours" : "aten");
-      benchmark::RegisterBenchmark(full.c_str(), [op, ours, pass = pass](State& state) { time_op(state, op, ours, pass); })
+      benchmark::RegisterBenchmark(
+          full.c_str(), [op, ours, pass = pass](State& state) { time_op(state, op, ours, pass); })
           ->UseManualTime()
           ->Unit(benchmark::kMillisecond);
     }
@@ -73,15 +78,18 @@ void add_op(const OpCase& op) {
 }
 
 void add_limit(const std::string& name, const std::function<Rate()>& measure) {
-  benchmark::RegisterBenchmark(("limit|" + name).c_str(), [measure](State& state) {
-    Rate rate;
-    for (auto _ : state) {
-      rate = measure();
-      state.SetIterationTime(1e-3);
-    }
-    state.counters["rate"] = rate.per_second;
-    state.SetLabel(rate.made_by);
-  })->UseManualTime()->Iterations(1);
+  benchmark::RegisterBenchmark(("limit|" + name).c_str(),
+                               [measure](State& state) {
+                                 Rate rate;
+                                 for (auto _ : state) {
+                                   rate = measure();
+                                   state.SetIterationTime(1e-3);
+                                 }
+                                 state.counters["rate"] = rate.per_second;
+                                 state.SetLabel(rate.made_by);
+                               })
+      ->UseManualTime()
+      ->Iterations(1);
 }
 
 }  // namespace

@@ -27,9 +27,10 @@ using Loop = double (*)(int64_t turns);
 // sums as hide an instruction's latency (at most 2 x 6 are in flight) and fit the registers; all of them start at zero, so that
 // no operand is denormal.
 #define VEOMNI_EACH_OF_12(X) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
-#define VEOMNI_EACH_OF_24(X) \
-  X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23) \
-  X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31)
+#define VEOMNI_EACH_OF_24(X)                                                                     \
+  X(8)                                                                                           \
+  X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23) X(24) \
+      X(25) X(26) X(27) X(28) X(29) X(30) X(31)
 #define VEOMNI_CLEAR_YMM(i) "vxorps %%ymm" #i ", %%ymm" #i ", %%ymm" #i "\n"
 #define VEOMNI_CLEAR_ZMM(i) "vpxord %%zmm" #i ", %%zmm" #i ", %%zmm" #i "\n"
 #define VEOMNI_FMA_YMM(i) "vfmadd231ps %%ymm0, %%ymm1, %%ymm" #i "\n"
@@ -39,26 +40,35 @@ using Loop = double (*)(int64_t turns);
 
 double loop_avx2(int64_t turns) {
   int64_t left = turns;
-  asm volatile("vxorps %%ymm0, %%ymm0, %%ymm0\nvxorps %%ymm1, %%ymm1, %%ymm1\n" VEOMNI_EACH_OF_12(VEOMNI_CLEAR_YMM)
-               "1:\n" VEOMNI_EACH_OF_12(VEOMNI_FMA_YMM) "dec %0\njnz 1b\nvzeroupper"
-               : "+r"(left) : : VEOMNI_EACH_OF_12(VEOMNI_NAME) "xmm0", "xmm1", "cc");
+  asm volatile(
+      "vxorps %%ymm0, %%ymm0, %%ymm0\nvxorps %%ymm1, %%ymm1, %%ymm1\n" VEOMNI_EACH_OF_12(
+          VEOMNI_CLEAR_YMM) "1:\n" VEOMNI_EACH_OF_12(VEOMNI_FMA_YMM) "dec %0\njnz 1b\nvzeroupper"
+      : "+r"(left)
+      :
+      : VEOMNI_EACH_OF_12(VEOMNI_NAME) "xmm0", "xmm1", "cc");
   return static_cast<double>(turns) * 12 * 2 * 8;
 }
 
 // Names of registers that a compiler without AVX-512 knows: it uses no others.
 double loop_avx512(int64_t turns) {
   int64_t left = turns;
-  asm volatile(VEOMNI_CLEAR_ZMM(0) VEOMNI_CLEAR_ZMM(1) VEOMNI_EACH_OF_24(VEOMNI_CLEAR_ZMM)
-               "1:\n" VEOMNI_EACH_OF_24(VEOMNI_FMA_ZMM) "dec %0\njnz 1b\nvzeroupper"
-               : "+r"(left) : : VEOMNI_EACH_OF_12(VEOMNI_NAME) "xmm0", "xmm1", "cc");
+  asm volatile(VEOMNI_CLEAR_ZMM(0) VEOMNI_CLEAR_ZMM(1)
+                   VEOMNI_EACH_OF_24(VEOMNI_CLEAR_ZMM) "1:\n" VEOMNI_EACH_OF_24(
+                       VEOMNI_FMA_ZMM) "dec %0\njnz 1b\nvzeroupper"
+               : "+r"(left)
+               :
+               : VEOMNI_EACH_OF_12(VEOMNI_NAME) "xmm0", "xmm1", "cc");
   return static_cast<double>(turns) * 24 * 2 * 16;
 }
 
 double loop_avx512_bf16(int64_t turns) {
   int64_t left = turns;
-  asm volatile(VEOMNI_CLEAR_ZMM(0) VEOMNI_CLEAR_ZMM(1) VEOMNI_EACH_OF_24(VEOMNI_CLEAR_ZMM)
-               "1:\n" VEOMNI_EACH_OF_24(VEOMNI_DOT_ZMM) "dec %0\njnz 1b\nvzeroupper"
-               : "+r"(left) : : VEOMNI_EACH_OF_12(VEOMNI_NAME) "xmm0", "xmm1", "cc");
+  asm volatile(VEOMNI_CLEAR_ZMM(0) VEOMNI_CLEAR_ZMM(1)
+                   VEOMNI_EACH_OF_24(VEOMNI_CLEAR_ZMM) "1:\n" VEOMNI_EACH_OF_24(
+                       VEOMNI_DOT_ZMM) "dec %0\njnz 1b\nvzeroupper"
+               : "+r"(left)
+               :
+               : VEOMNI_EACH_OF_12(VEOMNI_NAME) "xmm0", "xmm1", "cc");
   return static_cast<double>(turns) * 24 * 2 * 32;
 }
 #endif
@@ -87,7 +97,8 @@ NamedLoop best_loop([[maybe_unused]] Number number) {
   if (number == Number::kBFloat16 && avx512 && __builtin_cpu_supports("avx512bf16"))
     return {loop_avx512_bf16, "vdpbf16ps, 512 bits"};
   if (avx512) return {loop_avx512, "vfmadd, 512 bits"};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {loop_avx2, "vfmadd, 256 bits"};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return {loop_avx2, "vfmadd, 256 bits"};
 #endif
   return {loop_portable, "as compiled"};
 }

@@ -74,7 +74,8 @@ class Counter {
   }
 
  private:
-  template <typename Args> void count(const char* kernel, const std::string& shape, const Args& args) {
+  template <typename Args>
+  void count(const char* kernel, const std::string& shape, const Args& args) {
     CALLGRIND_START_INSTRUMENTATION;
     avx2::run(args);
     CALLGRIND_STOP_INSTRUMENTATION;
@@ -113,25 +114,30 @@ void Counter::products() {
   count("ColumnSum", "64x128",
         ColumnSum{dtype_, 64, 128, in(64 * 128), out(128), out(kReductionBlocks * 128)});
   count("NearestCode", "32x64x8",
-        NearestCode{dtype_, 32, 64, 8, in(32 * 8), in(64 * 8), index(32, 1), out(nearest_code_workspace(64, 8))});
+        NearestCode{dtype_, 32, 64, 8, in(32 * 8), in(64 * 8), index(32, 1),
+                    out(nearest_code_workspace(64, 8))});
 }
 
 void Counter::rows_and_norms() {
   const int64_t R = 64, D = 128, n = R * D;
   count("GatherRows", "64x128", GatherRows{dtype_, R, D, in(n), index(R, R), out(n)});
   count("ScatterAddRows", "64x128",
-        ScatterAddRows{dtype_, true, R, D, R, in(n), index(R, R / 2), nullptr, out(n), index(2 * R + 1, 1)});
+        ScatterAddRows{dtype_, true, R, D, R, in(n), index(R, R / 2), nullptr, out(n),
+                       index(2 * R + 1, 1)});
   count("PutRows", "64x128", PutRows{dtype_, R, D, in(n), index(R, R), out(n)});
-  count("RmsNormForward", "64x128", RmsNormForward{dtype_, R, D, 1e-6, in(n), in(D), out(n), out(R)});
+  count("RmsNormForward", "64x128",
+        RmsNormForward{dtype_, R, D, 1e-6, in(n), in(D), out(n), out(R)});
   count("RmsNormBackward", "64x128",
-        RmsNormBackward{dtype_, R, D, in(n), in(D), acc(R), in(n), out(n), out(D), out(kReductionBlocks * D)});
+        RmsNormBackward{dtype_, R, D, in(n), in(D), acc(R), in(n), out(n), out(D),
+                        out(kReductionBlocks * D)});
   count("LayerNormForward", "64x128",
         LayerNormForward{dtype_, R, D, 1e-6, in(n), in(D), in(D), out(n), out(R), out(R)});
   count("LayerNormBackward", "64x128",
         LayerNormBackward{dtype_, R, D, in(n), in(D), acc(R), acc(R), in(n), out(n), out(D), out(D),
                           out(kReductionBlocks * 2 * D)});
   count("NormalizeForward", "64x128", NormalizeForward{dtype_, R, D, 1e-12, in(n), out(n), out(R)});
-  count("NormalizeBackward", "64x128", NormalizeBackward{dtype_, R, D, 1e-12, in(n), acc(R), in(n), out(n)});
+  count("NormalizeBackward", "64x128",
+        NormalizeBackward{dtype_, R, D, 1e-12, in(n), acc(R), in(n), out(n)});
   count("CenterRows", "2x32x128", CenterRows{dtype_, 2, 32, D, in(n), out(n)});
   count("MeanPairs", "32x128", MeanPairs{dtype_, 32, D, in(n), out(n)});
   count("SpreadPairs", "32x128", SpreadPairs{dtype_, 32, D, in(n), out(n)});
@@ -141,20 +147,26 @@ void Counter::pictures() {
   const ConvolveShape shape{2, 8, 8, 16, 8, 8, 24, 3, 3, 1, 1};
   const int64_t x = 2 * 8 * 8 * 16, y = 2 * 8 * 8 * 24, w = 24 * 16 * 9;
   count("Convolve", "2x8x8x16>24",
-        Convolve{dtype_, shape, in(x), in(w), 16 * 9, 9, 3, 1, in(24), out(y), out(convolve_workspace(shape, 1))});
+        Convolve{dtype_, shape, in(x), in(w), 16 * 9, 9, 3, 1, in(24), out(y),
+                 out(convolve_workspace(shape, 1))});
   count("ConvolveWeight", "2x8x8x16>24",
-        ConvolveWeight{dtype_, shape, in(x), in(y), out(w), out(convolve_weight_workspace(shape, 1))});
+        ConvolveWeight{dtype_, shape, in(x), in(y), out(w),
+                       out(convolve_weight_workspace(shape, 1))});
   const WindowAxis axis{8, 4, 3, 2, 1, -1, 1};
-  count("GatherWindows", "2x8x8x16", GatherWindows{dtype_, 0, 2 * 4 * 4, 16, axis, axis, in(x), out(2 * 16 * 9 * 16)});
+  count("GatherWindows", "2x8x8x16",
+        GatherWindows{dtype_, 0, 2 * 4 * 4, 16, axis, axis, in(x), out(2 * 16 * 9 * 16)});
   const GroupShape groups{2, 64, 32, 8, true};
   const int64_t n = 2 * 64 * 32;
   count("GroupNormForward", "2x64x32/8",
-        GroupNormForward{dtype_, groups, 1e-6, in(n), in(32), in(32), out(n), out(16), out(16), out(2 * 2 * 32)});
+        GroupNormForward{dtype_, groups, 1e-6, in(n), in(32), in(32), out(n), out(16), out(16),
+                         out(2 * 2 * 32)});
   count("GroupNormBackward", "2x64x32/8",
-        GroupNormBackward{dtype_, groups, in(n), in(32), in(32), acc(16), acc(16), in(n), out(n), out(32), out(32),
-                          out(2 * kGroupNormSums * 32)});
-  count("RepeatPixels", "16x8x16", RepeatPixels{dtype_, 16, 8, 16, in(16 * 8 * 16), out(4 * 16 * 8 * 16)});
-  count("SumPixels", "16x8x16", SumPixels{dtype_, 16, 8, 16, in(4 * 16 * 8 * 16), out(16 * 8 * 16)});
+        GroupNormBackward{dtype_, groups, in(n), in(32), in(32), acc(16), acc(16), in(n), out(n),
+                          out(32), out(32), out(2 * kGroupNormSums * 32)});
+  count("RepeatPixels", "16x8x16",
+        RepeatPixels{dtype_, 16, 8, 16, in(16 * 8 * 16), out(4 * 16 * 8 * 16)});
+  count("SumPixels", "16x8x16",
+        SumPixels{dtype_, 16, 8, 16, in(4 * 16 * 8 * 16), out(16 * 8 * 16)});
 }
 
 void Counter::elementwise() {
@@ -162,16 +174,20 @@ void Counter::elementwise() {
   std::vector<double> frequencies(K / 2, 0.01);
   std::vector<int32_t> axes(K / 2, 0);
   count("RopeAngles", "32x16",
-        RopeAngles{dtype_, T, K / 2, 1.0, index(T, T), arena_.copy(frequencies), arena_.copy(axes), out(T * K), out(T * K)});
-  count("RopeRotate", "32x4x32", RopeRotate{dtype_, T, H, K, K / 2, false, in(n), acc(T * K), acc(T * K), out(n)});
+        RopeAngles{dtype_, T, K / 2, 1.0, index(T, T), arena_.copy(frequencies), arena_.copy(axes),
+                   out(T * K), out(T * K)});
+  count("RopeRotate", "32x4x32",
+        RopeRotate{dtype_, T, H, K, K / 2, false, in(n), acc(T * K), acc(T * K), out(n)});
   count("SwigluForward", "32x64", SwigluForward{dtype_, 32, 64, in(2 * 32 * 64), out(32 * 64)});
-  count("SwigluBackward", "32x64", SwigluBackward{dtype_, 32, 64, in(2 * 32 * 64), in(32 * 64), out(2 * 32 * 64)});
+  count("SwigluBackward", "32x64",
+        SwigluBackward{dtype_, 32, 64, in(2 * 32 * 64), in(32 * 64), out(2 * 32 * 64)});
   const std::pair<const char*, Activation> kinds[] = {{"silu", Activation::kSilu},
                                                       {"gelu", Activation::kGelu},
                                                       {"gelu_tanh", Activation::kGeluTanh},
                                                       {"quick_gelu", Activation::kQuickGelu}};
   for (const auto& [name, kind] : kinds) {
-    count((std::string("ActivationForward(") + name + ")").c_str(), "4096", ActivationForward{dtype_, kind, n, in(n), out(n)});
+    count((std::string("ActivationForward(") + name + ")").c_str(), "4096",
+          ActivationForward{dtype_, kind, n, in(n), out(n)});
     count((std::string("ActivationBackward(") + name + ")").c_str(), "4096",
           ActivationBackward{dtype_, kind, n, in(n), in(n), out(n)});
   }
@@ -185,8 +201,10 @@ void Counter::losses() {
   count("WeightedSum", "4096", WeightedSum{dtype_, n, weights, acc(n), out(1)});
   for (const bool squared : {true, false}) {
     const std::string kind = squared ? "(squared)" : "(absolute)";
-    count(("ErrorSum" + kind).c_str(), "4096", ErrorSum{dtype_, squared, n, 0.5, in(n), in(n), out(kReductionBlocks)});
-    count(("ErrorSlope" + kind).c_str(), "4096", ErrorSlope{dtype_, squared, n, 0.5, in(n), in(n), acc(1), out(n), out(n)});
+    count(("ErrorSum" + kind).c_str(), "4096",
+          ErrorSum{dtype_, squared, n, 0.5, in(n), in(n), out(kReductionBlocks)});
+    count(("ErrorSlope" + kind).c_str(), "4096",
+          ErrorSlope{dtype_, squared, n, 0.5, in(n), in(n), acc(1), out(n), out(n)});
   }
 }
 
@@ -195,12 +213,12 @@ void Counter::attention() {
   const int32_t* cu = arena_.copy(std::vector<int32_t>{0, 64, 96});
   const AttentionShape shape{H, G, K, K, 2, cu, cu, 0.18, 0, true, -1, -1};
   count("AttentionForward", "64+32x4/2x32",
-        AttentionForward{dtype_, shape, in(T * H * K), in(T * G * K), in(T * G * K), nullptr, out(T * H * K), out(H * T),
-                         out(attention_forward_workspace(shape, 1))});
+        AttentionForward{dtype_, shape, in(T * H * K), in(T * G * K), in(T * G * K), nullptr,
+                         out(T * H * K), out(H * T), out(attention_forward_workspace(shape, 1))});
   count("AttentionBackward", "64+32x4/2x32",
-        AttentionBackward{dtype_, shape, in(T * H * K), in(T * G * K), in(T * G * K), nullptr, in(T * H * K), acc(H * T),
-                          in(T * H * K), out(T * H * K), out(T * G * K), out(T * G * K), nullptr,
-                          out(attention_backward_workspace(shape, 1))});
+        AttentionBackward{dtype_, shape, in(T * H * K), in(T * G * K), in(T * G * K), nullptr,
+                          in(T * H * K), acc(H * T), in(T * H * K), out(T * H * K), out(T * G * K),
+                          out(T * G * K), nullptr, out(attention_backward_workspace(shape, 1))});
 }
 
 }  // namespace
