@@ -19,7 +19,7 @@ import types
 import torch
 
 from cases import LENGTH, ROWS, SHAPE, TOKENS
-from peer import peak_rss_mib
+from watch import peak_mib
 
 
 class Unused(types.ModuleType):
@@ -160,7 +160,7 @@ def main():
             begin = time.perf_counter()
             trainer.train_step(batches)
             lines.write(json.dumps({"step": step, "loss": losses[-1], "tokens": step * TOKENS * ranks,
-                                    "step_ms": 1000 * (time.perf_counter() - begin), "peak_rss_mib": peak_rss_mib()}) + "\n")
+                                    "step_ms": 1000 * (time.perf_counter() - begin), "peak_rss_mib": peak_mib(os.getpid())}) + "\n")
             lines.flush()
     torch.distributed.barrier()
     os._exit(0)      # its end would save

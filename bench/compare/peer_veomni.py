@@ -18,7 +18,7 @@ import yaml
 
 import veomni_shim
 from cases import LENGTH, ROWS, TOKENS
-from peer import peak_rss_mib
+from watch import peak_mib
 
 END = "<|vision_end|>"
 
@@ -72,7 +72,7 @@ def record_steps(trainer, args, ranks):
         step_ms, step = 1000 * (time.perf_counter() - begin), len(losses)
         tokens = getattr(base.environ_meter, "consume_tokens", 0) or step * TOKENS * ranks
         out.write(json.dumps({"step": step, "loss": losses[-1], "tokens": tokens, "step_ms": step_ms,
-                              "peak_rss_mib": peak_rss_mib()}) + "\n")
+                              "peak_rss_mib": peak_mib(os.getpid())}) + "\n")
         out.flush()
         if step == args.steps:
             torch.distributed.barrier()
