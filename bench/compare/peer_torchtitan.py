@@ -124,6 +124,7 @@ def configure(args, loader):
     config.compile = CompileConfig(enable=False)
     # spmd_types, the default, does not take FSDP over gloo.
     config.parallelism = dataclasses.replace(config.parallelism, spmd_backend="partial_dtensor")
+    config.hf_assets_path = str(args.dir)      # its tokenizer is opened, though the loader below needs none
     config.dump_folder = str(args.dir / "torchtitan_out")
     config.dataloader = types.SimpleNamespace(build=lambda **kwargs: loader, to_dict=dict)
     return config

@@ -65,6 +65,7 @@ def after_import():
     veomni.ops.kernel_registry.HardwareRequirement.is_satisfied = lambda self: True
     base.torch = Patched(torch, device=lambda name: torch.device("cpu" if str(name).startswith("cpu") else name))
     flash._flash_attention_forward = attend
-    unused = types.SimpleNamespace(flash_attn_func=None, flash_attn_varlen_func=None)
+    # transformers looks for these names when it loads an implementation; the slot above is what is called.
+    unused = types.SimpleNamespace(flash_attn_func=attend, flash_attn_varlen_func=attend)
     flash._load_veomni_local_flash_kernel = lambda implementation: unused
     ParallelState.fsdp_enabled = property(lambda self: True)
