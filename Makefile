@@ -2,7 +2,7 @@
 # Every target sets up what it needs first; a second run does no set-up again. `make` alone explains.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test soak bench format tidy clean
+.PHONY: help setup build quickstart test soak bench bench-kernels format tidy clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -14,7 +14,8 @@ help:
 #:   make build        set up, then build/release/bin/veomni
 #:
 #:   make setup        system packages (apt: root or sudo) and .venv with PyTorch's wheel
-#:   make bench        speed against plain PyTorch FSDP2, in one table (out/bench/compare.md)
+#:   make bench        speed against plain PyTorch FSDP2 (out/bench/compare.md and .html)
+#:   make bench-kernels  every op against ATen and the machine's limits (out/bench/kernels.md)
 #:   make soak         the long checks; PARTS="fuzz asan" runs some of them (docs/soak.md)
 #:   make format       clang-format over all sources
 #:   make tidy         clang-tidy over all sources; FILES="a.cpp b.cpp" for some
@@ -40,8 +41,13 @@ test:
 
 bench:
 	@tools/setup.sh soak
-	@tools/build.sh release veomni
+	@CMAKE_ARGS=-DVEOMNI_BUILD_BENCH=ON tools/build.sh release veomni gemm_rate
 	@.venv/bin/python bench/compare/compare.py $(ARGS)
+
+bench-kernels:
+	@tools/setup.sh soak
+	@CMAKE_ARGS=-DVEOMNI_BUILD_BENCH=ON tools/build.sh release kernels_bench
+	@.venv/bin/python bench/kernels/run.py $(ARGS)
 
 soak:
 	@tools/setup.sh soak

@@ -1,178 +1,164 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the same dense model here and with plain PyTorch FSDP2 + transformers, interleaved, and prints one table.
+"""Trains the same models here and with PyTorch, interleaved, and prints tables: speed, memory, start-up, equal losses.
 
-    .venv/bin/python bench/compare/compare.py [--rounds 5] [--steps 8] [--ranks 1]
+    .venv/bin/python bench/compare/compare.py [--case NAME[,NAME...]] [--rounds 5] [--steps 8]
+        [--veomni-peer DIR] [--torchtitan DIR] [--peer-python FILE]
 
-First the two must agree: from the same weights and tokens, the same loss. Then each round runs every variant once, in
-an order that turns round. The peer is taken compiled and not; the better one counts. With --ranks N both run FSDP2 on N
-processes (here over shared memory, there over Gloo), each with its share of the cores and a batch of its own. Results go to
-out/bench/compare.md and out/bench/compare.json, with ranks to compare_N_ranks.md and .json.
+First both sides must agree: from the same weights and data the same first loss, and loss curves that part no further than
+rounding makes the peer's own part. Then each round runs every variant once, in an order that turns round. Results go to
+out/bench/compare.md, compare.html and compare.json, each case's numbers to out/bench/compare/CASE.json; report.py joins such
+files of several runs.
 """
 import argparse
 import json
+import math
 import os
 import pathlib
-import platform
-import re
 import statistics
 import subprocess
 import sys
 
-from safetensors import safe_open
-
-import watch
-from peer import LENGTH, ROWS
+import peer_data
+import report
+from cases import CASES, LENGTH, OURS, ROWS, TWO_JOBS, attention_flops, linears, matrix_flops
+from trainers import MALLOC, Trainers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HERE = pathlib.Path(__file__).resolve().parent
-# Without these, glibc returns large temporaries to the kernel after every step and faults them in again.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
-OURS = "veomni"
-# Steps before measuring starts; compilation is over after the second step.
-WARMUP = {OURS: 2, "pytorch": 2, "pytorch compiled": 3}
+# Of a loss, relative. bf16 keeps 8 bits; a mean over 2,048 tokens averages most of their rounding away.
 LOSS_TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3}
-RECIPE = """# Written by bench/compare/compare.py.
-model: {{foundation: {{path: {out}/model}}}}
-data:
-  tokenizer: {out}/tokenizer.json
-  sources: [{{name: random, path: {out}/tokens.txt, format: text_lines}}]
-  template: plain
-  append_eos: false
-  shuffle: false
-  on_bad_record: fail
-mesh: {{dp_shard: {ranks}}}
-parallel: {{default: {{strategy: fsdp2, recompute: none, param_dtype: bfloat16}}}}
-optim: {{name: adamw, lr: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip: 1.0, schedule: constant}}
-train: {{steps: {steps}, micro_batch_tokens: {tokens}, accumulation: 1, seed: 1}}
-checkpoint: {{every: 0}}
-output: {out}/veomni
-"""
 
 
-def machine():
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
-    return f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
-
-
-def commit():
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
-    return (head.stdout.strip() or "unknown") + (" (with changes)" if changed.stdout.strip() else "")
-
-
-def check_losses(args, out, env):
-    """The loss of the first batch by `veomni forward`; in fp32 it must be the peer's."""
-    subprocess.run([sys.executable, HERE / "peer.py", "prepare", out], env=dict(os.environ, **env), check=True)
-    reference = json.loads((out / "reference.json").read_text())
-    losses = {}
-    for dtype in LOSS_TOLERANCE:
-        result = out / f"forward_{dtype}.safetensors"
-        subprocess.run([args.veomni, "forward", out / "model", out / "first.safetensors", result, "--dtype", dtype],
-                       env=dict(os.environ, **env), check=True, stdout=subprocess.DEVNULL)
-        with safe_open(result, framework="pt") as tensors:
-            losses[dtype] = tensors.get_tensor("loss").item()
-    check_close("float32", losses["float32"], reference["loss_fp32"])
-    return reference, losses
-
-
-def check_close(dtype, ours, theirs):
+def check_close(what, dtype, ours, theirs):
     error = abs(ours - theirs) / abs(theirs)
     if not error <= LOSS_TOLERANCE[dtype]:
-        sys.exit(f"compare.py: {dtype} losses differ from the same weights: {ours} here, {theirs} in PyTorch "
+        sys.exit(f"compare.py: {what}: {dtype} losses differ from the same weights: {ours} here, {theirs} in PyTorch "
                  f"(relative {error:.1e}, allowed {LOSS_TOLERANCE[dtype]:.0e}); no speed is worth measuring")
 
 
-def launch(ranks):
-    return ["launch", "-n", str(ranks)] if ranks > 1 else []
+def difference(a, b):
+    """|a - b|₂ / |b|₂ of two loss curves."""
+    return math.dist(a, b) / math.hypot(*b)
 
 
-def torchrun(ranks):
-    return [sys.executable, *(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else [])]
+def check_curves(trainers, case, steps):
+    """Losses of `steps` steps here and in two of the peer's ways to compute the same. Ours may differ from the first by the
+    tolerance, or by 3 times what the second does: AdamW turns the last bit of a gradient's sign into a whole step."""
+    if not case.curves or not steps:
+        return None
+    names = [OURS, *case.curves]
+    losses = {name: trainers.run(case, case.variant(name), steps, warmup=0)["losses"] for name in names}
+    ours, own = (difference(losses[name], losses[case.curves[0]]) for name in (OURS, case.curves[1]))
+    allowed = max(LOSS_TOLERANCE[case.dtype], 3 * own)
+    print(f"{case.name}: loss curves over {steps} steps differ by {ours:.1e} (allowed {allowed:.1e}: the peer's own two ways "
+          f"differ by {own:.1e})", flush=True)
+    if not ours <= allowed:
+        sys.exit(f"compare.py: {case.name}: the loss curves part: {ours:.1e}, allowed {allowed:.1e}; see "
+                 f"{trainers.out}/runs")
+    return {"steps": steps, "losses": losses, "difference": ours, "own_difference": own, "allowed": allowed}
 
 
-def run_variant(name, args, out, env):
-    steps = WARMUP[name] + args.steps
-    log = out / f"{name.replace(' ', '_')}.log"
-    if name == OURS:
-        recipe = out / "recipe.yaml"
-        recipe.write_text(RECIPE.format(out=out, tokens=ROWS * LENGTH, steps=steps, ranks=args.ranks))
-        subprocess.run(["rm", "-rf", out / "veomni"], check=True)
-        command, metrics = [args.veomni, *launch(args.ranks), "train", recipe], out / "veomni" / "metrics.jsonl"
-    else:
-        metrics = out / f"{name.replace(' ', '_')}.jsonl"
-        command = [*torchrun(args.ranks), HERE / "peer.py", "train", out, "--steps", str(steps), "--out", metrics,
-                   "--compile", "layer" if "compiled" in name else "no"]
-    return watch.summary(watch.run(command, metrics, env, log, args.limit_s), WARMUP[name])
+def first_losses(trainers, case, reference):
+    """The first batch's loss in float32 on one rank, ours against the peer's."""
+    single = CASES["dense_fp32"].__class__(case.name, case.title, case.kind, dtype="float32")
+    ours = trainers.run(single, single.variant(OURS), 1, warmup=0)["first_loss"]
+    check_close(case.name, "float32", ours, reference["loss_fp32"])
+    return {"float32": ours, "float32_peer": reference["loss_fp32"]}
 
 
-def spread(values, digits=0):
-    return f"{statistics.median(values):,.{digits}f} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]"
+def isolated_rate(args, trainers, case):
+    """GFLOP/s of the case's own matrix products by themselves, ours and ATen's; None where the program is not built."""
+    if not args.gemm_rate.exists():
+        print(f"compare.py: {args.gemm_rate} is not built (`make bench` does): no rate of isolated products", flush=True)
+        return None
+    lines = "".join(f"{m} {n} {k} {times}\n" for m, n, k, times in linears(case.kind))
+    done = subprocess.run([args.gemm_rate, case.dtype], input=lines, text=True, capture_output=True, check=True,
+                          env=dict(os.environ, **trainers.environment(case)))
+    return json.loads(done.stdout)
 
 
-def tabulate(runs, ratios, best, context):
-    lines = ["| | tokens/s | step ms | peak RSS MiB | start to first step s | quiet runs |", "|---|---|---|---|---|---|"]
-    for name, rounds in runs.items():
-        column = lambda key: [one[key] for one in rounds]
-        lines.append(f"| {name} | {spread(column('tokens_per_second'))} | {spread(column('step_ms'))} | "
-                     f"{max(column('peak_rss_mib')):,.0f} | {spread(column('first_step_s'), 1)} | "
-                     f"{sum(column('quiet'))}/{len(rounds)} |")
-    lines += ["", f"Ratio of tokens/s, {OURS} / {best} (the better peer), round by round: **{spread(ratios, 2)}**.", ""]
-    lines += [f"- {key}: {value}" for key, value in context.items()]
-    return "\n".join(lines) + "\n"
+def measure(args, trainers, case):
+    """Every variant once a round."""
+    variants = case.peers(args.veomni_peer, args.torchtitan)
+    runs = {variant.name: [] for variant in variants}
+    for number in range(args.rounds):
+        turn = number % len(variants)
+        for variant in variants[turn:] + variants[:turn]:
+            result = trainers.run(case, variant, args.steps)
+            runs[variant.name].append(result)
+            print(f"{case.name} round {number + 1}/{args.rounds} {variant.name}: {result['tokens_per_second']:,.0f} tokens/s, "
+                  f"{result['step_ms']:,.0f} ms a step{'' if result['quiet'] else ' (disturbed)'}", flush=True)
+    for variant in variants:
+        # VeOmni and TorchTitan draw weights and tokens of their own; a job beside another has one rank's batches.
+        if variant.trainer == "pytorch":
+            check_close(case.name, case.dtype, runs[OURS][0]["first_loss"], runs[variant.name][0]["first_loss"])
+    return variants, runs
+
+
+def ratios_of(variants, runs):
+    """tokens/s of ours over every other variant's, round by round."""
+    rate = {name: [one["tokens_per_second"] for one in rounds] for name, rounds in runs.items()}
+    return {variant.name: [ours / theirs for ours, theirs in zip(rate[OURS], rate[variant.name])]
+            for variant in variants if variant.name != OURS}
+
+
+def run_case(args, trainers, case):
+    reference = trainers.prepare(case)
+    losses = first_losses(trainers, case, reference)
+    curves = check_curves(trainers, case, args.curve_steps)
+    isolated = isolated_rate(args, trainers, case)
+    libraries = trainers.library_seconds(case)
+    variants, runs = measure(args, trainers, case)
+    ratios = ratios_of(variants, runs)
+    rivals = {v.name: statistics.median(ratios[v.name]) for v in variants if v.rival and v.name != OURS}
+    lengths = [length for lengths in peer_data.packed_lengths() for length in lengths] if case.kind == "packed" else [LENGTH] * ROWS
+    batches = len(peer_data.packed_lengths()) if case.kind == "packed" else 1
+    losses[case.dtype] = runs[OURS][0]["first_loss"]
+    return {
+        "case": case.name, "title": case.title, "dtype": case.dtype, "ranks": case.ranks, "threads": trainers.threads(case),
+        "settings": {variant.name: variant.settings for variant in variants}, "runs": runs, "ratios": ratios,
+        "trainers": {variant.name: variant.trainer for variant in variants}, "best_peer": min(rivals, key=rivals.get),
+        "losses": losses, "curves": curves, "libraries_s": libraries, "isolated": isolated,
+        "flops": {"matrix": matrix_flops(case.kind), "attention": attention_flops(case.kind, lengths) / batches},
+        "parameters": reference["parameters"], "versions": {key: reference[key] for key in ("torch", "transformers")},
+        "two_jobs": TWO_JOBS in runs, "rounds": args.rounds, "steps": args.steps, "malloc": MALLOC,
+        "command": " ".join(["bench/compare/compare.py", *sys.argv[1:]]), "commit": report.commit(), "machine": report.machine()}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="Compare training with PyTorch.", epilog="Cases: " + ", ".join(CASES))
+    parser.add_argument("--case", default=",".join(CASES), help="names with commas between; default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8, help="measured steps a run")
+    parser.add_argument("--curve-steps", type=int, default=50, help="steps of the loss curves; 0: not compared")
+    parser.add_argument("--veomni", type=pathlib.Path, default=ROOT / "build/release/bin/veomni", help="our program")
+    parser.add_argument("--gemm-rate", type=pathlib.Path, default=ROOT / "build/release/bin/gemm_rate")
+    parser.add_argument("--veomni-peer", type=pathlib.Path, help="a checkout of VeOmni")
+    parser.add_argument("--torchtitan", type=pathlib.Path, help="a checkout of TorchTitan")
+    parser.add_argument("--peer-python", type=pathlib.Path, default=pathlib.Path(sys.executable),
+                        help="a Python that has what those two import (requirements-peers.txt)")
+    parser.add_argument("--limit-s", type=int, default=600, help="time limit of one run")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
+    args = parser.parse_args()
+    unknown = [name for name in args.case.split(",") if name not in CASES]
+    if unknown:
+        parser.error(f"no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
+    if not args.veomni.exists():
+        sys.exit(f"compare.py: {args.veomni} does not exist; run `make build`")
+    for checkout in (args.veomni_peer, args.torchtitan):
+        if checkout and not checkout.is_dir():
+            sys.exit(f"compare.py: no directory {checkout}")
+    return args
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compare training speed with PyTorch FSDP2 + transformers.")
-    parser.add_argument("--veomni", type=pathlib.Path, default=ROOT / "build/release/bin/veomni")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ranks", type=int, default=1, help="processes of FSDP2, on both sides")
-    parser.add_argument("--steps", type=int, default=8, help="measured steps a run")
-    parser.add_argument("--limit-s", type=int, default=300, help="time limit of one run")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
-    args = parser.parse_args()
-    if not args.veomni.exists():
-        sys.exit(f"compare.py: {args.veomni} does not exist; run `make build`")
+    args = parse_arguments()
     out = args.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, len(os.sched_getaffinity(0)) // args.ranks))
-    env = dict(MALLOC, OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", threads), TOKENIZERS_PARALLELISM="false",
-               HF_HUB_OFFLINE="1")
-
-    reference, losses = check_losses(args, out, env)
-    runs = {name: [] for name in WARMUP}
-    for number in range(args.rounds):
-        order = list(runs)[number % len(runs):] + list(runs)[:number % len(runs)]
-        for name in order:
-            result = run_variant(name, args, out, env)
-            runs[name].append(result)
-            print(f"round {number + 1}/{args.rounds} {name}: {result['tokens_per_second']:,.0f} tokens/s, "
-                  f"{result['step_ms']:,.0f} ms a step{'' if result['quiet'] else ' (disturbed)'}", flush=True)
-    # With several ranks the first step's loss is over other batches than the first alone.
-    for ours in [runs[OURS][0]["first_loss"], *([losses["bfloat16"]] if args.ranks == 1 else [])]:
-        check_close("bfloat16", ours, runs["pytorch"][0]["first_loss"])
-
-    rate = {name: statistics.median(one["tokens_per_second"] for one in rounds) for name, rounds in runs.items()}
-    best = max((name for name in runs if name != OURS), key=rate.get)
-    ratios = [ours["tokens_per_second"] / theirs["tokens_per_second"] for ours, theirs in zip(runs[OURS], runs[best])]
-    context = {
-        "model": f"Qwen3, {reference['parameters'] / 1e6:.2f} M parameters, {ROWS} x {LENGTH} tokens a step and rank, bf16, "
-                 "fp32 master, AdamW, clip 1",
-        "first loss": f"fp32 {losses['float32']:.6f} here, {reference['loss_fp32']:.6f} in PyTorch; "
-                      f"bf16 {runs[OURS][0]['first_loss']:.5f} here, {runs['pytorch'][0]['first_loss']:.5f} in PyTorch",
-        "command": f"`{' '.join(['bench/compare/compare.py', *sys.argv[1:]])}`",
-        "commit": commit(), "machine": machine(),
-        "settings": f"{args.ranks} x {env['OMP_NUM_THREADS']} threads, malloc tuned on both sides, {args.rounds} rounds of "
-                    f"{args.steps} measured steps, interleaved",
-        "peer": f"torch {reference['torch']}, transformers {reference['transformers']}, FSDP2 (Gloo); "
-                "compiled = torch.compile of every layer",
-    }
-    table = tabulate(runs, ratios, best, context)
-    name = "compare" if args.ranks == 1 else f"compare_{args.ranks}_ranks"
-    (out / f"{name}.md").write_text(table)
-    (out / f"{name}.json").write_text(json.dumps(
-        {"runs": runs, "best_peer": best, "ratios": ratios, "ratio": statistics.median(ratios), **context}, indent=1))
-    print("\n" + table)
+    (out / "compare").mkdir(parents=True, exist_ok=True)
+    trainers, results = Trainers(args, out / "compare"), []
+    for name in args.case.split(","):
+        results.append(run_case(args, trainers, CASES[name]))
+        (out / "compare" / f"{name}.json").write_text(json.dumps(results[-1], indent=1))
+    print("\n" + report.write(results, out))
 
 
 if __name__ == "__main__":

@@ -1,53 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer of the comparison: plain PyTorch FSDP2 + transformers, bf16 with an fp32 master, on one process or, started by
-torchrun, on several over Gloo.
+"""The peer of the comparison: plain PyTorch FSDP2 + transformers with an fp32 master, on one process or, started by torchrun,
+on several over Gloo.
 
-    peer.py prepare DIR      writes model/, tokenizer.json, tokens.txt, first.safetensors and reference.json there
-    peer.py train DIR --compile no|layer --steps N --out FILE
+    peer.py prepare DIR --kind KIND      writes weights, tokenizer, data and reference.json (the first batch's loss) there
+    peer.py train DIR --kind KIND --dtype bfloat16|float32 --attention sdpa|eager|per-document [--compile] --steps N --out FILE
 
-Both sides start from DIR/model and read the same tokens in the same order: tokens.txt holds a random document a line,
-and the tokenizer has one entry a byte. `train` writes one JSON line a step, with keys of the program's metrics.jsonl.
+`train` writes one JSON line a step, with keys of the program's metrics.jsonl.
 """
 import argparse
 import json
 import os
 import pathlib
-import random
-import string
 import time
 
-import tokenizers
 import torch
 import transformers
-from safetensors.torch import save_file
 
-# A dense Qwen3 shape, small enough for two cores and wide enough that matrix products dominate.
-SHAPE = dict(hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4, head_dim=64,
-             intermediate_size=1536, vocab_size=32768, max_position_embeddings=32768, rms_norm_eps=1e-6,
-             rope_theta=1000000.0, tie_word_embeddings=False, initializer_range=0.02, attention_bias=False,
-             use_sliding_window=False, bos_token_id=1, eos_token_id=2, pad_token_id=0)
-ROWS, LENGTH = 2, 1024
-BATCHES = 64
+import peer_data
+import peer_model
+
+# Where each document of the batch begins and ends; read by per_document.
+BORDERS = []
 
 
-def byte_tokenizer():
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    return tokenizer
+def per_document(module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **ignored):
+    """What transformers lacks without flash-attn: one causal call a document instead of a mask over all of them."""
+    parts = [torch.nn.functional.scaled_dot_product_attention(
+        query[:, :, begin:end], key[:, :, begin:end], value[:, :, begin:end], is_causal=True, scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1]) for begin, end in zip(BORDERS[:-1], BORDERS[1:])]
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def documents():
-    draw = random.Random(1)
-    return ["".join(draw.choices(string.ascii_letters + string.digits, k=LENGTH)) for _ in range(BATCHES * ROWS)]
-
-
-def batches(folder):
-    """Every step's token ids [ROWS, LENGTH], from the files that the other side reads."""
-    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    ids = [tokenizer.encode(line).ids for line in (folder / "tokens.txt").read_text().splitlines()]
-    return torch.tensor(ids).view(BATCHES, ROWS, LENGTH)
+def attention_name(name):
+    if name == "per-document":
+        from transformers.masking_utils import AttentionMaskInterface
+        transformers.AttentionInterface.register(name, torch.compiler.disable(per_document))
+        AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
+    return name
 
 
 def peak_rss_mib():
@@ -57,54 +46,57 @@ def peak_rss_mib():
     return 0.0
 
 
-def load(folder):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
-    model.config.use_cache = False
-    return model
-
-
 def prepare(args):
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(transformers.Qwen3Config(**SHAPE))
-    model.save_pretrained(args.dir / "model")
-    byte_tokenizer().save(str(args.dir / "tokenizer.json"))
-    (args.dir / "tokens.txt").write_text("".join(line + "\n" for line in documents()))
-    ids = batches(args.dir)[0].contiguous()
-    save_file({"input_ids": ids, "labels": ids.clone()}, args.dir / "first.safetensors")
+    args.dir.mkdir(parents=True, exist_ok=True)
+    peer_data.write(args.dir, args.kind)
+    peer_model.create(args.dir, args.kind)
+    model = peer_model.load(args.dir, args.kind, "sdpa")
     with torch.no_grad():
-        loss = model(input_ids=ids, labels=ids).loss.item()
+        loss = model(**peer_model.Batches(args.dir, args.kind)(0)).loss.item()
     parameters = sum(p.numel() for p in model.parameters())
     (args.dir / "reference.json").write_text(json.dumps(
-        {"loss_fp32": loss, "parameters": parameters, "torch": torch.__version__,
-         "transformers": transformers.__version__}))
+        {"loss_fp32": loss, "parameters": parameters, "torch": torch.__version__, "transformers": transformers.__version__}))
 
 
-def shard(model, compile_layers):
+def layers_of(model):
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or []}
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def shard(model, dtype, compile_layers):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for layer in model.model.layers:
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype != torch.float32 else MixedPrecisionPolicy()
+    for layer in layers_of(model):
         if compile_layers:
             layer.compile()
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def train(args):
+def join_ranks():
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29611")
     rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
-    model = load(args.dir).train()
-    shard(model, args.compile == "layer")
+    return rank, ranks
+
+
+def train(args):
+    rank, ranks = join_ranks()
+    model = peer_model.load(args.dir, args.kind, attention_name(args.attention)).train()
+    shard(model, getattr(torch, args.dtype), args.compile)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    data = batches(args.dir)
+    data, tokens = peer_model.Batches(args.dir, args.kind), 0
     with open(args.out if rank == 0 else os.devnull, "w") as out:
         for step in range(1, args.steps + 1):
+            batch = data((step - 1) * ranks + rank)
+            if "position_ids" in batch:
+                starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
+                BORDERS[:] = [*starts, batch["position_ids"].shape[1]]
             begin = time.perf_counter()
-            ids = data[((step - 1) * ranks + rank) % BATCHES]
-            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+            loss = model(**batch, use_cache=False).loss
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -112,7 +104,8 @@ def train(args):
             norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
             loss = loss.detach()
             torch.distributed.all_reduce(loss)
-            row = {"step": step, "loss": loss.item() / ranks, "grad_norm": float(norm), "tokens": step * ids.numel() * ranks,
+            tokens += batch["input_ids"].numel() * ranks
+            row = {"step": step, "loss": loss.item() / ranks, "grad_norm": float(norm), "tokens": tokens,
                    "step_ms": 1000 * (time.perf_counter() - begin), "peak_rss_mib": peak_rss_mib()}
             out.write(json.dumps(row) + "\n")
             out.flush()
@@ -123,7 +116,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["prepare", "train"])
     parser.add_argument("dir", type=pathlib.Path)
-    parser.add_argument("--compile", choices=["no", "layer"], default="no")
+    parser.add_argument("--kind", default="dense")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--compile", action="store_true", help="every layer by torch.compile")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--out")
     args = parser.parse_args()

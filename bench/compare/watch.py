@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one trainer and watches it from outside: when each step ended, and what else used the machine meanwhile."""
+"""Runs one trainer and watches it from outside: when each step ended, what else used the machine meanwhile, memory of every
+rank, page faults."""
 import json
 import os
 import pathlib
@@ -10,6 +11,8 @@ import time
 # A step is quiet when programs other than the trainer took at most this share of the machine's CPU time.
 QUIET = 0.04
 POLL_S = 0.02
+# Processes that a trainer starts beside its ranks.
+HELPERS = ("compile_worker", "resource_tracker")
 
 
 def machine_cpu_s():
@@ -19,9 +22,10 @@ def machine_cpu_s():
     return (sum(fields) - fields[3] - fields[4]) / tick, sum(fields) / tick
 
 
-def tree_cpu_s(pid):
-    """CPU seconds of a process and its descendants, ended ones included."""
-    parents, used = {}, {}
+def tree(pid):
+    """A process and its descendants: (their ids, those without children, CPU seconds with ended children's, page faults that
+    needed no disk)."""
+    parents, used, faults = {}, {}, {}
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -31,19 +35,27 @@ def tree_cpu_s(pid):
             continue
         parents[int(entry.name)] = int(fields[1])
         used[int(entry.name)] = sum(int(x) for x in fields[11:15])
+        faults[int(entry.name)] = int(fields[7])
     members, todo = set(), {pid}
     while todo:
         members |= todo
         todo = {p for p, parent in parents.items() if parent in todo} - members
-    return sum(used.get(p, 0) for p in members) / os.sysconf("SC_CLK_TCK")
+    leaves = members - {parents[p] for p in members if p in parents}
+    seconds = sum(used.get(p, 0) for p in members) / os.sysconf("SC_CLK_TCK")
+    return members, leaves, seconds, sum(faults.get(p, 0) for p in members)
 
 
-def page_faults(pid):
-    """Page faults of a process that needed no disk, since it began."""
+def peak_mib(pid):
+    """Peak resident memory of a rank, or None for a helper or a process that ended."""
     try:
-        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    if any(helper in command for helper in HELPERS):
+        return None
+    peak = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak[0]) / 1024 if peak else None
 
 
 class Watch:
@@ -52,7 +64,8 @@ class Watch:
     def __init__(self, pid, metrics):
         self.pid, self.metrics = pid, metrics
         self.begin, self.first_step_s, self.rows, self.foreign = time.monotonic(), None, [], []
-        self.faults = []   # since the start of the process, when each step had ended
+        self.faults = []   # of all ranks since the start, when each step had ended
+        self.peaks = {}    # MiB by process
         self.mark = None
 
     def poll(self):
@@ -62,7 +75,8 @@ class Watch:
         if self.first_step_s is None:
             self.first_step_s = time.monotonic() - self.begin
         busy, total = machine_cpu_s()
-        own = tree_cpu_s(self.pid)
+        _, leaves, own, faults = tree(self.pid)
+        self.peaks.update({p: mib for p in leaves if (mib := peak_mib(p)) is not None})
         share = None
         if self.mark:
             share = max(0.0, (busy - self.mark[0]) - (own - self.mark[2])) / max(1e-9, total - self.mark[1])
@@ -70,7 +84,7 @@ class Watch:
         for line in lines[len(self.rows):]:
             self.rows.append(json.loads(line))
             self.foreign.append(share)
-            self.faults.append(page_faults(self.pid))
+            self.faults.append(faults)
 
 
 def run(command, metrics, env, log, limit_s):
@@ -83,7 +97,8 @@ def run(command, metrics, env, log, limit_s):
         while process.poll() is None:
             watch.poll()
             if time.monotonic() - watch.begin > limit_s:
-                process.kill()
+                for member in tree(process.pid)[0]:
+                    os.kill(member, 9)
                 process.wait()
                 raise RuntimeError(f"{command[0]} took more than {limit_s} s; see {log}")
             time.sleep(POLL_S)
@@ -104,7 +119,14 @@ def summary(watch, warmup):
     rows = quiet if len(quiet) >= min(4, len(measured)) else [row for row, _ in measured]
     step_ms = [row["step_ms"] for row in rows]
     rate = [1000 * row["tokens"] / row["step_ms"] for row in rows]
-    return {"tokens_per_second": statistics.median(rate), "step_ms": statistics.median(step_ms),
+    faults = [after - before for before, after in zip(watch.faults[warmup - 1:], watch.faults[warmup:])] if warmup else []
+    # Ranks are the largest processes without children: a launcher's shell and helpers stay far below them.
+    peaks = sorted(watch.peaks.values())
+    ranks = [round(mib) for mib in peaks if mib > peaks[-1] / 2]
+    return {"tokens_per_second": statistics.median(rate), "step_ms": statistics.median(step_ms), "step_ms_used": step_ms,
             "step_ms_all": [row["step_ms"] for row, _ in measured], "foreign": [share for _, share in measured],
-            "quiet": rows is quiet or len(quiet) == len(measured), "peak_rss_mib": max(row["peak_rss_mib"] for row in watch.rows),
-            "first_step_s": watch.first_step_s, "first_loss": watch.rows[0]["loss"]}
+            "quiet": rows is quiet or len(quiet) == len(measured), "quiet_steps": len(quiet),
+            "faults": statistics.median(faults) if faults else None,
+            "peak_rss_mib": max([row["peak_rss_mib"] for row in watch.rows] + ranks), "rank_peaks_mib": ranks,
+            "first_step_s": watch.first_step_s, "first_step_ms": watch.rows[0]["step_ms"],
+            "first_loss": watch.rows[0]["loss"], "losses": [row["loss"] for row in watch.rows]}

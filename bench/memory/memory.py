@@ -19,9 +19,11 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "compare"))
 
-import compare  # noqa: E402
-import peer  # noqa: E402
+import report  # noqa: E402
+import trainers  # noqa: E402
 import watch  # noqa: E402
+from cases import CASES, LENGTH, SHAPE  # noqa: E402
+from peer_data import byte_tokenizer, documents  # noqa: E402
 
 VARIANTS = [("system", "as it is"), ("system", "tuned"), ("caching", "as it is"), ("caching", "tuned")]
 WARMUP = 3
@@ -29,22 +31,22 @@ WARMUP = 3
 
 def prepare(out, vary):
     """tokens.txt, the tokenizer and recipe.yaml. The model starts from the seed."""
-    peer.byte_tokenizer().save(str(out / "tokenizer.json"))
-    lines = peer.documents()
+    byte_tokenizer().save(str(out / "tokenizer.json"))
+    lines = documents()
     if vary:
         draw = random.Random(2)
-        lines = ["".join(draw.choices(string.ascii_letters, k=draw.randint(200, peer.LENGTH))) for _ in range(400)]
+        lines = ["".join(draw.choices(string.ascii_letters, k=draw.randint(200, LENGTH))) for _ in range(400)]
     (out / "tokens.txt").write_text("\n".join(lines) + "\n")
-    recipe = compare.RECIPE.replace("{{foundation: {{path: {out}/model}}}}", "{{foundation: {{config: {config}}}}}")
-    config = json.dumps(dict(peer.SHAPE, model_type="qwen3"))
-    (out / "recipe.yaml").write_text(recipe.format(out=out, config=config, tokens=peer.ROWS * peer.LENGTH, steps=1, ranks=1))
+    recipe = trainers.our_recipe(CASES["dense_bf16"], out, out / "veomni", 1, 1)
+    recipe["model"] = {"foundation": {"config": dict(SHAPE, model_type="qwen3")}}
+    (out / "recipe.yaml").write_text(json.dumps(recipe))
 
 
 def run(args, out, allocator, malloc, env):
     subprocess.run(["rm", "-rf", out / "veomni"], check=True)
     command = [args.veomni, "train", out / "recipe.yaml", f"--memory.allocator={allocator}",
                f"--train.steps={WARMUP + args.steps}"]
-    seen = watch.run(command, out / "veomni" / "metrics.jsonl", dict(env, **(compare.MALLOC if malloc == "tuned" else {})),
+    seen = watch.run(command, out / "veomni" / "metrics.jsonl", dict(env, **(trainers.MALLOC if malloc == "tuned" else {})),
                      out / "run.log", args.limit_s)
     result = watch.summary(seen, WARMUP)
     faults = [after - before for before, after in zip(seen.faults[WARMUP - 1:], seen.faults[WARMUP:])
@@ -61,7 +63,7 @@ def tabulate(runs, context):
         column = lambda key: [one[key] for one in rounds]
         held = "" if rounds[0]["memory_peak_mib"] is None else \
             f"{max(column('memory_peak_mib')):,.0f} / {max(column('memory_cached_mib')):,.0f}"
-        lines.append(f"| {allocator} | {malloc} | {compare.spread(column('step_ms'))} | {compare.spread(column('faults'))} | "
+        lines.append(f"| {allocator} | {malloc} | {report.spread(column('step_ms'))} | {report.spread(column('faults'))} | "
                      f"{max(column('peak_rss_mib')):,.0f} | {held} | {sum(column('quiet'))}/{len(rounds)} |")
     lines += ["", *(f"- {key}: {value}" for key, value in context.items())]
     return "\n".join(lines) + "\n"
@@ -94,10 +96,10 @@ def main():
     if any(one != losses[0] for one in losses):
         sys.exit("memory.py: the losses depend on the allocator; something reads memory that it did not write")
     table = tabulate(runs, {
-        "command": f"`{' '.join(['bench/memory/memory.py', *sys.argv[1:]])}`", "commit": compare.commit(),
-        "machine": compare.machine(), "losses": "bit-equal in all runs",
+        "command": f"`{' '.join(['bench/memory/memory.py', *sys.argv[1:]])}`", "commit": report.commit(),
+        "machine": report.machine(), "losses": "bit-equal in all runs",
         "settings": f"{env['OMP_NUM_THREADS']} threads, {args.rounds} rounds of {args.steps} measured steps after {WARMUP}, "
-                    "interleaved; tuned: " + " ".join(f"{k}={v}" for k, v in compare.MALLOC.items())})
+                    "interleaved; tuned: " + " ".join(f"{k}={v}" for k, v in trainers.MALLOC.items())})
     name = "memory_varied" if args.vary else "memory"
     (out.parent / f"{name}.md").write_text(table)
     (out.parent / f"{name}.json").write_text(json.dumps(

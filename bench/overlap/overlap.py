@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tests" / "launch"), str(ROOT / "bench" / "compare")]
-from compare import commit, machine  # noqa: E402
-from peer import byte_tokenizer  # noqa: E402
+from peer_data import byte_tokenizer  # noqa: E402
+from report import commit, machine  # noqa: E402
 from two_hosts import TwoHosts  # noqa: E402
 
 TOKENS, WARMUP, MOST_EXPOSED = 2048, 2, 0.5

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and a page of the comparison.
+
+    .venv/bin/python bench/compare/report.py out/bench/compare/*.json      joins cases that were run one by one
+"""
+import argparse
+import html
+import json
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+
+from cases import OURS, TWO_JOBS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+STYLE = ROOT / "libs/train/src/report/page/report.css"
+CHART_JS = [pathlib.Path("/usr/share/javascript/chart.js/chart.min.js"), pathlib.Path("/usr/share/nodejs/chart.js/dist/chart.min.js")]
+
+
+def machine():
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
+    return f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+
+
+def commit():
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
+    return (head.stdout.strip() or "unknown") + (" (with changes)" if changed.stdout.strip() else "")
+
+
+def spread(values, digits=0):
+    return f"{statistics.median(values):,.{digits}f} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]"
+
+
+def start_up(result, name, rounds):
+    """Seconds to the end of the first step: "total = libraries + set-up + step"."""
+    total = statistics.median(one["first_step_s"] for one in rounds)
+    step = statistics.median(one["first_step_ms"] for one in rounds) / 1000
+    trainer = result["trainers"][name]
+    libraries = result["libraries_s"].get("ours" if trainer == "jobs" else trainer)
+    if libraries is None:
+        return f"{total:.1f} = {total - step:.1f} + {step:.1f}"
+    return f"{total:.1f} = {libraries:.1f} + {max(0.0, total - step - libraries):.1f} + {step:.1f}"
+
+
+def speed_rows(result):
+    for name, rounds in result["runs"].items():
+        column = lambda key: [one[key] for one in rounds]
+        steps = [ms for one in rounds for ms in one["step_ms_used"]]
+        peaks = max(column("rank_peaks_mib"), key=lambda ranks: max(ranks, default=0))
+        faults = [count for count in column("faults") if count is not None]
+        ratios = result["ratios"].get(name)
+        yield [name, spread(column("tokens_per_second")), spread(steps), ", ".join(f"{mib:,}" for mib in peaks),
+               f"{statistics.median(faults):,.0f}" if faults else "-", start_up(result, name, rounds),
+               f"{sum(column('quiet_steps'))}/{sum(len(one['foreign']) for one in rounds)}",
+               spread(ratios, 2) if ratios else "1"]
+
+
+COLUMNS = ["", "tokens/s", "step ms", "peak RSS MiB a rank", "page faults a step", "start to first step s",
+           "quiet steps", f"{OURS} is faster by"]
+
+
+def facts(result):
+    """What stands under a case's table: (name, value)."""
+    best, flops, isolated = result["best_peer"], result["flops"], result["isolated"]
+    step_s = statistics.median(ms for one in result["runs"][OURS] for ms in one["step_ms_used"]) / 1000
+    yield "ratio", f"{OURS} / {best}, the fastest peer, round by round: {spread(result['ratios'][best], 2)}"
+    if TWO_JOBS in result["ratios"]:
+        yield "ranks", f"FSDP2 on {result['ranks']} ranks / as many jobs of one rank: {spread(result['ratios'][TWO_JOBS], 2)}"
+    if isolated:
+        rate = max(isolated["ours_gflops"], isolated["aten_gflops"])
+        share = flops["matrix"] / (rate * 1e9) / step_s
+        yield "matrix products", (
+            f"{isolated['ours_gflops']:,.0f} GFLOP/s by themselves here, {isolated['aten_gflops']:,.0f} in ATen "
+            f"({result['threads']} threads, the case's shapes, forward and both gradients); they would fill {share:.0%} of {OURS}'s step")
+    total = flops["matrix"] + flops["attention"]
+    yield "work", (f"{result['parameters'] / 1e6:.2f} M parameters; {total / 1e12:.3f} TFLOP a step and rank, of it attention "
+                   f"{flops['attention'] / total:.0%}; {OURS} reaches {total / step_s / 1e9:,.0f} GFLOP/s a rank")
+    losses, curves = result["losses"], result["curves"]
+    yield "first loss", f"fp32 {losses['float32']:.6f} here, {losses['float32_peer']:.6f} in PyTorch"
+    if curves:
+        names = list(curves["losses"])
+        yield "loss curves", (f"over {curves['steps']} steps from the same weights {OURS} and {names[1]} differ by "
+                              f"{curves['difference']:.1e} (allowed {curves['allowed']:.1e}; {names[2]} and {names[1]}: "
+                              f"{curves['own_difference']:.1e}); last loss {curves['losses'][OURS][-1]:.4f} and "
+                              f"{curves['losses'][names[1]][-1]:.4f}")
+    else:
+        yield "loss curves", "not compared in this run; the case of one rank does"
+    for name, settings in result["settings"].items():
+        yield name, settings
+    yield "settings", (f"{result['ranks']} x {result['threads']} threads, {result['dtype']} compute, fp32 master, AdamW, clip 1; malloc "
+                       f"tuned on all sides ({' '.join(f'{k}={v}' for k, v in result['malloc'].items())}); {result['rounds']} rounds of "
+                       f"{result['steps']} measured steps, interleaved; quiet steps only")
+    yield "versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    yield "command", f"`{result['command']}`"
+    yield "commit", f"{result['commit']}; {result['machine']}"
+
+
+def markdown(results):
+    lines = ["# Comparison with PyTorch", "", "Medians [least..most]; start to first step: total = libraries + set-up + first step "
+             "(set-up with libraries where their share was not measured).", ""]
+    for result in results:
+        lines += [f"## {result['title']}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in speed_rows(result)]
+        lines += ["", *(f"- {name}: {value}" for name, value in facts(result)), ""]
+    return "\n".join(lines)
+
+
+def page(results):
+    """One file without outside references, drawn by Chart.js as the report of a training is."""
+    library = next((path for path in CHART_JS if path.exists()), None)
+    if library is None:
+        raise SystemExit("report.py: chart.min.js not found: install libjs-chart.js")
+    charts, sections = [], []
+    for result in results:
+        names = list(result["runs"])
+        rates = [[one["tokens_per_second"] for one in result["runs"][name]] for name in names]
+        bars = [statistics.median(values) for values in rates]
+        charts.append({"kind": "bars", "labels": names, "values": bars, "ranges": [[min(v), max(v)] for v in rates],
+                       "ours": [name == OURS for name in names]})
+        cards = card(len(charts) - 1, "Speed", "tokens/s, whisker: slowest and fastest round")
+        if result["curves"]:
+            charts.append({"kind": "curves", "losses": result["curves"]["losses"]})
+            cards += card(len(charts) - 1, "Loss", "from the same weights")
+        cell = lambda tag, text, number: f"<{tag}{' class=number' if number else ''}>{html.escape(text)}</{tag}>"
+        row = lambda tag, cells: "<tr>" + "".join(cell(tag, text, i > 0) for i, text in enumerate(cells)) + "</tr>"
+        table = (f"<div class='card table'><table><thead>{row('th', COLUMNS)}</thead><tbody>"
+                 + "".join(row("td", cells) for cells in speed_rows(result)) + "</tbody></table></div>")
+        listed = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value.replace('`', ''))}</dd></div>"
+                         for name, value in facts(result))
+        sections.append(f"<section><div class=head><h2>{html.escape(result['title'])}</h2></div><div class=charts>{cards}</div>"
+                        f"{table}<dl class='facts wide'>{listed}</dl></section>")
+    template = (HERE / "page.html").read_text()
+    for mark, text in (("STYLE", STYLE.read_text()), ("SECTIONS", "\n".join(sections)), ("CHARTS", json.dumps(charts).replace("<", "\\u003c")),
+                       ("LIBRARY", library.read_text().replace("</script", "<\\/script"))):
+        template = template.replace(f"{{{{{mark}}}}}", text)
+    return template
+
+
+def card(number, title, unit):
+    return (f"<figure class='card chart' data-chart={number}><figcaption><h3>{title} <span class=unit>{unit}</span></h3></figcaption>"
+            "<div class=plot><canvas></canvas></div></figure>")
+
+
+def write(results, out):
+    """compare.md, compare.html and compare.json in `out`. Returns the Markdown."""
+    text = markdown(results)
+    (out / "compare.md").write_text(text)
+    (out / "compare.html").write_text(page(results))
+    (out / "compare.json").write_text(json.dumps(results, indent=1))
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("results", type=pathlib.Path, nargs="+", help="CASE.json files that compare.py wrote")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
+    args = parser.parse_args()
+    print(write([json.loads(path.read_text()) for path in args.results], args.out))
+
+
+if __name__ == "__main__":
+    main()
