@@ -19,7 +19,7 @@ int64_t useful_threads(int64_t work, int64_t threads) {
 }
 
 // Of a core's second-level cache of 1 MiB, what the operand that stays may fill.
-constexpr int64_t kStayBytes = 400 << 10;
+constexpr int64_t kStayBytes = 560 << 10;
 constexpr int64_t kMaxRows = 192, kMinRows = 48;
 // Columns of b that stay, rows of a that pass over them at a time.
 constexpr int64_t kStayColumns = 256, kPassingRows = 48;
