@@ -9,6 +9,7 @@
 #include <new>
 
 #include "toy_run.h"
+#include "veomni/comm/run_ranks.h"
 
 namespace veomni::parallel {
 namespace {
