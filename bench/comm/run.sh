@@ -11,6 +11,8 @@ echo "commit $(git -C "$here" rev-parse --short HEAD)$(git -C "$here" diff --qui
 for ranks in ${@:-2 4}; do
   # Two ranks on one core are another measurement; more ranks than cores cannot be bound.
   if [ "$ranks" -le "$(nproc)" ]; then bind=core; else bind=none; fi
-  mpirun --oversubscribe --bind-to $bind --mca btl vader,self -n "$ranks" "$build/bin/comm_bench"
-  "$here/../../.venv/bin/python" "$here/gloo.py" "$ranks"
+  {
+    mpirun --oversubscribe --bind-to $bind --mca btl vader,self -n "$ranks" "$build/bin/comm_bench"
+    PYTHONWARNINGS=ignore "$here/../../.venv/bin/python" "$here/gloo.py" "$ranks"
+  } | tee "$build/comm_bench_$ranks.txt" | python3 "$here/table.py"
 done
