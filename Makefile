@@ -2,7 +2,7 @@
 # Every target sets up what it needs first; a second run does no set-up again. `make` alone explains.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build quickstart test soak bench bench-kernels format tidy clean
+.PHONY: help setup build quickstart test soak bench bench-comm bench-kernels format tidy clean
 
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
@@ -15,6 +15,7 @@ help:
 #:
 #:   make setup        system packages (apt: root or sudo) and .venv with PyTorch's wheel
 #:   make bench        speed against plain PyTorch FSDP2 (out/bench/compare.md and .html)
+#:   make bench-comm   collectives against OpenMPI, Gloo and memcpy, 2 and 4 ranks
 #:   make bench-kernels  every op against ATen and the machine's limits (out/bench/kernels.md)
 #:   make soak         the long checks; PARTS="fuzz asan" runs some of them (docs/soak.md)
 #:   make format       clang-format over all sources
@@ -43,6 +44,11 @@ bench:
 	@tools/setup.sh soak
 	@CMAKE_ARGS=-DVEOMNI_BUILD_BENCH=ON tools/build.sh release veomni gemm_rate
 	@.venv/bin/python bench/compare/compare.py $(ARGS)
+
+bench-comm:
+	@tools/setup.sh soak
+	@CMAKE_ARGS=-DVEOMNI_BUILD_BENCH=ON tools/build.sh release comm_bench
+	@bench/comm/run.sh build/release $(RANKS)
 
 bench-kernels:
 	@tools/setup.sh soak
