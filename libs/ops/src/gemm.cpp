@@ -21,11 +21,12 @@ std::atomic<LinearBackend> g_backend{LinearBackend::kAuto};
 constexpr int64_t kMinRowsForOwn = 48;
 
 /// The processor's answer to kAuto. By vendor and instruction set, not by timing: the same on every
-/// run. On AMD's processors MKL's float32 products run at half speed, and the own bfloat16 kernels
-/// outrun oneDNN's (bench/kernels). Elsewhere oneDNN may have AMX, which the own kernels have not.
+/// run. On AMD's processors MKL leaves AVX-512 unused, and a step with own bfloat16 kernels is
+/// shorter than with oneDNN's (docs/adr/0006). Elsewhere oneDNN may have AMX, which these have not.
 LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
   using kernels::Level;
-  static const Level best = kernels::is_amd() ? kernels::available_levels().back() : Level::kPortable;
+  static const Level best =
+      kernels::is_amd() ? kernels::available_levels().back() : Level::kPortable;
   const bool float_by_own = best >= Level::kAvx512, bf16_by_own = best >= Level::kAvx512Bf16;
   const bool own = (dtype == at::kFloat && float_by_own) || (dtype == at::kBFloat16 && bf16_by_own);
   return own && rows >= kMinRowsForOwn ? LinearBackend::kOwn : LinearBackend::kBlas;

@@ -32,8 +32,8 @@ template <typename Form> class Product {
  public:
   explicit Product(const MatMul& args)
       : a_(args),
-        plan_(plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k,
-                          omp_get_max_threads())),
+        plan_(
+            plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k, omp_get_max_threads())),
         room_(room_of(plan_, args.dtype)),
         workspace_(static_cast<std::byte*>(args.workspace)),
         panel_words_(panel_depth(args.k) / kDepth * kColumns),
@@ -69,8 +69,8 @@ template <typename Form> class Product {
   /// One thread's rows of a block of a: in place or copied.
   struct Rows {
     const Left* data;
-    int64_t row, k;   ///< distances in words
-    int64_t tile;     ///< from tile to tile
+    int64_t row, k;  ///< distances in words
+    int64_t tile;    ///< from tile to tile
   };
   /// The block of the result that a task computes, and where its sums lie.
   struct Block {
@@ -96,7 +96,7 @@ template <typename Form> class Product {
     std::byte* room = own_room();
     const int64_t m0 = task / plan_.column_blocks * plan_.rows,
                   n0 = task % plan_.column_blocks * plan_.columns;
-    Block block{m0, n0, min_of(plan_.rows, a_.m - m0), min_of(plan_.columns, a_.n - n0),
+    Block block{m0,      n0,      min_of(plan_.rows, a_.m - m0), min_of(plan_.columns, a_.n - n0),
                 nullptr, a_.out_m};
     if (plan_.sums_apart) {
       block.sums = reinterpret_cast<A*>(room + room_.b + room_.a);

@@ -81,8 +81,8 @@ MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t
     plan.columns = even(n, kStayColumns, kColumnMultiple);
     plan.step = std::min(plan.rows, kPassingRows);
   } else {
-    const int64_t most_rows =
-        std::clamp(kStayBytes / (plan.depth * size) / kRowMultiple * kRowMultiple, kMinRows, kMaxRows);
+    const int64_t most_rows = std::clamp(
+        kStayBytes / (plan.depth * size) / kRowMultiple * kRowMultiple, kMinRows, kMaxRows);
     cut_evenly(plan, m, n, most_rows, plan.sums_apart ? 512 : 8192, plan.threads);
   }
   plan.row_blocks = ceil_div(m, plan.rows);
