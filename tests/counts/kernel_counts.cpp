@@ -108,7 +108,7 @@ void Counter::products() {
   for (const bool wide : {false, true}) {  // a forward product, and a weight's gradient
     count(wide ? "MatMul(wide)" : "MatMul", "96x80x64",
           MatMul{dtype_, wide, wide, M, N, K, in(M * K), K, 1, in(N * K), K, 1, out(M * N), N,
-                 out(matmul_workspace(M, N, K, 1))});
+                 out(matmul_workspace(dtype_, wide, M, N, K, 1))});
   }
   count("AddBias", "64x128", AddBias{dtype_, 64, 128, in(128), out(64 * 128)});
   count("ColumnSum", "64x128",
