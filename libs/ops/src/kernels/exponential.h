@@ -10,8 +10,23 @@
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
-/// 2^t for -126.49 < t < 128; 0 below -125.5, where the result would (nearly) be denormal. NaN
-/// stays NaN. Error below 2e-7, relative.
+/// The lower of x and limit, which is above 0; a NaN with a plus sign gives the limit. In integers,
+/// which have a minimum: of floats there is none as long as NaNs count, and compilers take a
+/// selection between x and a constant apart into two copies of all that follows.
+inline float at_most(float x, float limit) {
+  const int32_t bits = __builtin_bit_cast(int32_t, x), top = __builtin_bit_cast(int32_t, limit);
+  return __builtin_bit_cast(float, bits < top ? bits : top);
+}
+/// The higher of x and limit, which is below 0, where higher bits are lower numbers; a NaN with a
+/// minus sign gives the limit.
+inline float at_least(float x, float limit) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x),
+                 bottom = __builtin_bit_cast(uint32_t, limit);
+  return __builtin_bit_cast(float, bits < bottom ? bits : bottom);
+}
+
+/// 2^t for -126.49 < t < 128; 0 below -125.5, where the result would (nearly) be denormal. Error
+/// below 2e-7, relative.
 inline float exp2_within(float t) {
   // 3 · 2^22 leaves the nearest whole number n in the last bits of the sum. In integers from here:
   // -ffast-math would cancel the constant.
@@ -29,19 +44,19 @@ inline float exp2_within(float t) {
   return p * __builtin_bit_cast(float, (n << 23) + (126u << 23));
 }
 
-/// 2^t as above for every t: at most 2^128 · (1 − 2^-24).
-inline float exp2_of(float t) {
-  const float high = t > 127.995f ? 127.995f : t;
-  return exp2_within(high < -126.25f ? -126.25f : high);
-}
+/// 2^t as above for every t, at most 2^127.995. A NaN gives a number.
+inline float exp2_of(float t) { return exp2_within(at_least(at_most(t, 127.995f), -126.25f)); }
 
 inline double exp_of(double x) { return std::exp(x); }
 
 /// 0 below -86.99, at most 2^127.995; NaN stays NaN. Error below 2e-7 plus 8e-8 · |x|, relative:
 /// 2^t with t = x · log2(e) rounded once. Where |x| is large e^x is a small term of some sum.
-inline float exp_of(float x) { return exp2_of(x * 1.44269504f); }
+inline float exp_of(float x) {
+  const float y = exp2_of(x * 1.44269504f);
+  return x != x ? x : y;
+}
 
-/// 1 / (1 + e^-x)
+/// 1 / (1 + e^-x). In float a NaN gives a number: it is for products with x, which are NaN then.
 inline double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
 inline float sigmoid_of(float x) { return 1.f / (1.f + exp2_of(x * -1.44269504f)); }
 
@@ -49,7 +64,7 @@ inline float sigmoid_of(float x) { return 1.f / (1.f + exp2_of(x * -1.44269504f)
 inline double tanh_of(double x) { return std::tanh(x); }
 inline float tanh_of(float x) { return 1.f - 2.f / (exp_of(2.f * x) + 1.f); }
 
-/// The standard normal distribution at x.
+/// The standard normal distribution at x; a NaN gives numbers, as sigmoid_of.
 template <typename A> struct Normal {
   A cdf;   ///< Φ(x)
   A bell;  ///< e^(-x²/2)
@@ -62,7 +77,7 @@ inline Normal<double> normal_of(double x) {
 /// Φ with an absolute error of 1e-7; below 0 its relative error is that of e^(-x²/2), until both
 /// become 0 at |x| = 13.19.
 inline Normal<float> normal_of(float x) {
-  const float size = x < 0 ? -x : x, u = size > 13.23f ? 13.23f : size;
+  const float u = at_most(__builtin_fabsf(x), 13.23f);
   const float bell = exp2_within(u * u * -0.72134752f);
   // Φ(-u) = bell · p(u) / q(u). The quotient is fitted to e^(u²/2) · erfc(u / √2) / 2 on [0, 13.3],
   // by least squares reweighted until the relative error is level (Lawson): 5e-9.
