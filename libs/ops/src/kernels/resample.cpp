@@ -55,11 +55,8 @@ template <typename T> void spread_pairs(const SpreadPairs& a) {
     const T* x = static_cast<const T*>(a.x) + i * a.width;
     T* out = static_cast<T*>(a.out) + 2 * i * a.width;
 #pragma omp simd
-    for (int64_t c = 0; c < a.width; ++c) {
-      const T half = narrow<T>(wide(x[c]) * Acc<T>(0.5));
-      out[c] = half;
-      out[c + a.width] = half;
-    }
+    for (int64_t c = 0; c < a.width; ++c) out[c] = narrow<T>(wide(x[c]) * Acc<T>(0.5));
+    std::memcpy(out + a.width, out, a.width * sizeof(T));
   }
 }
 
