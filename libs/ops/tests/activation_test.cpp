@@ -56,6 +56,32 @@ TEST(Activation, ExtremesStayFinite) {
   });
 }
 
+TEST(Activation, NanStaysNan) {
+  at_every_level([] {
+    const Tensor bits = at::tensor({0x7fc00000, 0x7fffffff, -1, 0x7fff0000, -0x10000}, at::kInt);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const Tensor nan = bits.view(at::kFloat).repeat({8}).to(dtype);  // vectors and a remainder
+      for (const Case& c : kCases) {
+        const Outcome outcome = run(c.ours, leaves({nan}, dtype), at::ones_like(c.ours({nan})));
+        EXPECT_TRUE(at::isnan(outcome.y).all().item<bool>()) << c.name;
+        EXPECT_TRUE(at::isnan(outcome.grads[0]).all().item<bool>()) << c.name;
+      }
+    }
+  });
+}
+
+// Value by value: Φ is off by 1.6e-7, and the product with x is rounded once.
+TEST(Activation, GeluHoldsItsErrorEverywhere) {
+  const Tensor x = at::arange(-140000, 140001, at::kDouble).mul(1e-4).to(at::kFloat);
+  const Tensor want = at::gelu(x.to(at::kDouble));
+  at_every_level([&] {
+    const Tensor off = (gelu(x, false).to(at::kDouble) - want).abs();
+    EXPECT_TRUE((off <= (1.6e-7 + 0.6e-7) * x.abs()).all().item<bool>())
+        << (off / x.abs()).nan_to_num().max();
+    EXPECT_EQ(gelu(x.slice(0, 0, 8000), false).abs().max().item<float>(), 0);  // below -13.2
+  });
+}
+
 TEST(Activation, NoRows) {
   for (const Case& c : kCases) {
     const Tensor y = c.ours({at::empty({0, 8})});

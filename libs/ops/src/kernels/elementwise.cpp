@@ -8,8 +8,6 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-template <typename A> inline A sigmoid(A x) { return A(1) / (A(1) + exp_of(-x)); }
-
 template <typename T> void add_bias(const AddBias& a) {
   const T* bias = static_cast<const T*>(a.bias);
 #pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
@@ -30,7 +28,7 @@ template <typename T> void swiglu_forward(const SwigluForward& a) {
 #pragma omp simd
     for (int64_t j = 0; j < a.width; ++j) {
       const A g = wide(gate[j]);
-      out[j] = narrow<T>(g * sigmoid(g) * wide(up[j]));
+      out[j] = narrow<T>(g * sigmoid_of(g) * wide(up[j]));
     }
   }
 }
@@ -46,7 +44,7 @@ template <typename T> void swiglu_backward(const SwigluBackward& a) {
     T* dup = dgate + a.width;
 #pragma omp simd
     for (int64_t j = 0; j < a.width; ++j) {
-      const A g = wide(gate[j]), d = wide(dout[j]), s = sigmoid(g);
+      const A g = wide(gate[j]), d = wide(dout[j]), s = sigmoid_of(g);
       dgate[j] = narrow<T>(d * wide(up[j]) * s * (A(1) + g * (A(1) - s)));
       dup[j] = narrow<T>(d * g * s);
     }
@@ -54,51 +52,59 @@ template <typename T> void swiglu_backward(const SwigluBackward& a) {
 }
 
 constexpr double kQuickGelu = 1.702;
+constexpr double kTanhGelu = M_SQRT2 * M_2_SQRTPI;  // 2 √(2 / π)
+
+/// y with (1 + tanh(√(2 / π) · (x + 0.044715 x³))) / 2 = sigmoid(y)
+template <typename A> inline A tanh_argument(A x) {
+  return A(kTanhGelu) * x * (A(1) + A(0.044715) * x * x);
+}
 
 template <Activation kind, typename A> inline A value(A x) {
   if constexpr (kind == Activation::kSilu) {
-    return x * sigmoid(x);
+    return x * sigmoid_of(x);
   } else if constexpr (kind == Activation::kQuickGelu) {
-    return x * sigmoid(A(kQuickGelu) * x);
+    return x * sigmoid_of(A(kQuickGelu) * x);
   } else if constexpr (kind == Activation::kGelu) {
-    return A(0.5) * x * (A(1) + std::erf(x * A(M_SQRT1_2)));
+    return x * normal_of(x).cdf;
   } else {
-    const A inner = A(M_SQRT2 * M_2_SQRTPI * 0.5) * (x + A(0.044715) * x * x * x);
-    return A(0.5) * x * (A(1) + tanh_of(inner));
+    return x * sigmoid_of(tanh_argument(x));
   }
 }
 
 template <Activation kind, typename A> inline A slope(A x) {
   if constexpr (kind == Activation::kSilu) {
-    const A s = sigmoid(x);
+    const A s = sigmoid_of(x);
     return s * (A(1) + x * (A(1) - s));
   } else if constexpr (kind == Activation::kQuickGelu) {
-    const A s = sigmoid(A(kQuickGelu) * x);
+    const A s = sigmoid_of(A(kQuickGelu) * x);
     return s * (A(1) + A(kQuickGelu) * x * (A(1) - s));
   } else if constexpr (kind == Activation::kGelu) {
-    const A cdf = A(0.5) * (A(1) + std::erf(x * A(M_SQRT1_2)));
-    return cdf + x * exp_of(A(-0.5) * x * x) * A(M_2_SQRTPI * M_SQRT1_2 * 0.5);
+    const Normal<A> normal = normal_of(x);
+    return normal.cdf + x * normal.bell * A(M_2_SQRTPI * M_SQRT1_2 * 0.5);
   } else {
-    const A beta = A(M_SQRT2 * M_2_SQRTPI * 0.5);
-    const A t = tanh_of(beta * (x + A(0.044715) * x * x * x));
-    return A(0.5) * (A(1) + t) +
-           A(0.5) * x * (A(1) - t * t) * beta * (A(1) + A(3 * 0.044715) * x * x);
+    const A s = sigmoid_of(tanh_argument(x));
+    return s * (A(1) + x * (A(1) - s) * A(kTanhGelu) * (A(1) + A(3 * 0.044715) * x * x));
   }
 }
 
 template <typename T, Activation kind> void activation_forward(const ActivationForward& a) {
   const T* x = static_cast<const T*>(a.x);
   T* out = static_cast<T*>(a.out);
-#pragma omp parallel for simd schedule(static) if (a.count > kParallelGrain)
-  for (int64_t i = 0; i < a.count; ++i) out[i] = narrow<T>(value<kind>(wide(x[i])));
+  for_spans(a.count, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) out[i] = narrow<T>(value<kind>(wide(x[i])));
+  });
 }
 
 template <typename T, Activation kind> void activation_backward(const ActivationBackward& a) {
   const T* x = static_cast<const T*>(a.x);
   const T* dout = static_cast<const T*>(a.dout);
   T* dx = static_cast<T*>(a.dx);
-#pragma omp parallel for simd schedule(static) if (a.count > kParallelGrain)
-  for (int64_t i = 0; i < a.count; ++i) dx[i] = narrow<T>(wide(dout[i]) * slope<kind>(wide(x[i])));
+  for_spans(a.count, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i)
+      dx[i] = narrow<T>(wide(dout[i]) * slope<kind>(wide(x[i])));
+  });
 }
 
 template <typename A> void rope_angles(const RopeAngles& a) {
@@ -124,6 +130,7 @@ template <typename T> void rope_rotate(const RopeRotate& a) {
     for (int64_t h = 0; h < a.heads; ++h) {
       const T* x = static_cast<const T*>(a.x) + (t * a.heads + h) * a.width;
       T* out = static_cast<T*>(a.out) + (t * a.heads + h) * a.width;
+#pragma omp simd
       for (int64_t r = 0; r < a.half; ++r) {
         const A first = wide(x[r]), second = wide(x[r + a.half]), s = sign * sin[r];
         out[r] = narrow<T>(first * cos[r] - second * s);

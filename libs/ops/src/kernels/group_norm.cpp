@@ -14,8 +14,6 @@ namespace {
 constexpr int64_t kBlockPixels = 128;
 constexpr int64_t kStripe = 64;  // channels at a time
 
-template <typename A> inline A sigmoid(A x) { return A(1) / (A(1) + exp_of(-x)); }
-
 /// sums[s][c] = Σ_pixels of what add_terms(i, c0, n, block) adds to block[s][c - c0] for the n
 /// channels from c0 of one pixel, whose first value has index i in the picture.
 template <int count, typename A, typename AddTerms>
@@ -86,7 +84,7 @@ template <typename T, bool silu> void forward_picture(const GroupNormForward& a,
 #pragma omp simd
     for (int64_t c = 0; c < C; ++c) {
       const A y = (wide(x[p * C + c]) - mean[c]) * scale[c] + wide(bias[c]);
-      out[p * C + c] = narrow<T>(silu ? y * sigmoid(y) : y);
+      out[p * C + c] = narrow<T>(silu ? y * sigmoid_of(y) : y);
     }
   }
 }
@@ -110,7 +108,7 @@ void backward_picture(const GroupNormBackward& a, int64_t picture) {
   }
   const auto gradient = [weight, bias](A normalised, A d, int64_t c) {
     if constexpr (!silu) return d;
-    const A y = normalised * wide(weight[c]) + wide(bias[c]), s = sigmoid(y);
+    const A y = normalised * wide(weight[c]) + wide(bias[c]), s = sigmoid_of(y);
     return d * s * (A(1) + y * (A(1) - s));
   };
   channel_sums<2, A>(shape, {sum, dot},

@@ -31,6 +31,7 @@ template <typename T> void rms_forward(const RmsNormForward& a) {
     for (int64_t j = 0; j < a.width; ++j) sum += wide(x[j]) * wide(x[j]);
     const A rstd = A(1) / std::sqrt(sum / A(a.width) + A(a.eps));
     static_cast<A*>(a.rstd)[i] = rstd;
+#pragma omp simd
     for (int64_t j = 0; j < a.width; ++j)
       out[j] = narrow<T>(wide(weight[j]) * rounded<T>(wide(x[j]) * rstd));
   }
@@ -42,15 +43,20 @@ template <typename T> void rms_backward_row(const RmsNormBackward& a, int64_t i,
   const T* x = static_cast<const T*>(a.x) + i * a.width;
   const T* dout = static_cast<const T*>(a.dout) + i * a.width;
   const A rstd = static_cast<const A*>(a.rstd)[i];
+  A dot = 0;
   if (dweight) {
-    for (int64_t j = 0; j < a.width; ++j)
+#pragma omp simd reduction(+ : dot)
+    for (int64_t j = 0; j < a.width; ++j) {
       dweight[j] += wide(dout[j]) * rounded<T>(wide(x[j]) * rstd);
+      dot += wide(dout[j]) * wide(weight[j]) * wide(x[j]);
+    }
+  } else {
+    for (int64_t j = 0; j < a.width; ++j) dot += wide(dout[j]) * wide(weight[j]) * wide(x[j]);
   }
   if (!a.dx) return;
-  A dot = 0;
-  for (int64_t j = 0; j < a.width; ++j) dot += wide(dout[j]) * wide(weight[j]) * wide(x[j]);
   const A correction = dot * rstd * rstd * rstd / A(a.width);
   T* dx = static_cast<T*>(a.dx) + i * a.width;
+#pragma omp simd
   for (int64_t j = 0; j < a.width; ++j) {
     dx[j] = narrow<T>(wide(dout[j]) * wide(weight[j]) * rstd - wide(x[j]) * correction);
   }
@@ -88,6 +94,7 @@ template <typename T> void layer_forward(const LayerNormForward& a) {
     const A rstd = A(1) / std::sqrt(squares / A(a.width) + A(a.eps));
     static_cast<A*>(a.mean)[i] = mean;
     static_cast<A*>(a.rstd)[i] = rstd;
+#pragma omp simd
     for (int64_t j = 0; j < a.width; ++j) {
       out[j] = narrow<T>((wide(x[j]) - mean) * rstd * wide(weight[j]) + wide(bias[j]));
     }
@@ -101,22 +108,28 @@ void layer_backward_row(const LayerNormBackward& a, int64_t i, Acc<T>* dweight, 
   const T* x = static_cast<const T*>(a.x) + i * a.width;
   const T* dout = static_cast<const T*>(a.dout) + i * a.width;
   const A mean = static_cast<const A*>(a.mean)[i], rstd = static_cast<const A*>(a.rstd)[i];
+  A sum = 0, dot = 0;
   if (dweight) {
+#pragma omp simd reduction(+ : sum, dot)
     for (int64_t j = 0; j < a.width; ++j) {
-      dweight[j] += wide(dout[j]) * (wide(x[j]) - mean) * rstd;
-      dbias[j] += wide(dout[j]);
+      const A d = wide(dout[j]), g = d * wide(weight[j]), normalised = (wide(x[j]) - mean) * rstd;
+      dweight[j] += d * normalised;
+      dbias[j] += d;
+      sum += g;
+      dot += g * normalised;
+    }
+  } else {
+    for (int64_t j = 0; j < a.width; ++j) {
+      const A g = wide(dout[j]) * wide(weight[j]);
+      sum += g;
+      dot += g * (wide(x[j]) - mean) * rstd;
     }
   }
   if (!a.dx) return;
-  A sum = 0, dot = 0;
-  for (int64_t j = 0; j < a.width; ++j) {
-    const A g = wide(dout[j]) * wide(weight[j]);
-    sum += g;
-    dot += g * (wide(x[j]) - mean) * rstd;
-  }
   sum /= A(a.width);
   dot /= A(a.width);
   T* dx = static_cast<T*>(a.dx) + i * a.width;
+#pragma omp simd
   for (int64_t j = 0; j < a.width; ++j) {
     const A normalised = (wide(x[j]) - mean) * rstd;
     dx[j] = narrow<T>((wide(dout[j]) * wide(weight[j]) - sum - normalised * dot) * rstd);

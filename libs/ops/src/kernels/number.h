@@ -26,17 +26,22 @@ inline float wide(float x) { return x; }
 inline double wide(double x) { return x; }
 inline float wide(bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
 
+/// The float whose upper half is x as bfloat16, to nearest, ties to even; its lower half is noise.
+/// A NaN keeps its sign and becomes quiet; rounding alone could carry it into zero.
+inline uint32_t rounded_bits(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  return x != x ? bits | 0x400000u : bits + 0x7fffu + ((bits >> 16) & 1u);
+}
+
 template <typename T> inline T narrow(Acc<T> x) { return x; }
 template <> inline bf16 narrow<bf16>(float x) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
-  const uint32_t rounded =
-      (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
-  // A NaN keeps its sign and stays quiet; rounding alone could carry it into zero.
-  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  return bf16{static_cast<uint16_t>(nan ? ((bits >> 16) | 0x40u) : rounded)};
+  return bf16{static_cast<uint16_t>(rounded_bits(x) >> 16)};
 }
 /// x rounded to T and widened again.
-template <typename T> inline Acc<T> rounded(Acc<T> x) { return wide(narrow<T>(x)); }
+template <typename T> inline Acc<T> rounded(Acc<T> x) { return x; }
+template <> inline float rounded<bf16>(float x) {
+  return __builtin_bit_cast(float, rounded_bits(x) & 0xffff0000u);
+}
 
 /// Calls body(T{}) with the C++ type of dtype.
 template <typename Body> inline void for_type(DType dtype, Body body) {
@@ -49,6 +54,15 @@ template <typename Body> inline void for_type(DType dtype, Body body) {
 
 // Below this many elements a parallel region costs more than it saves.
 inline constexpr int64_t kParallelGrain = 32768;
+
+/// Calls body(begin, end) for spans of [0, count), in parallel where it pays. The loop over a span
+/// is the caller's: GCC 12 leaves a loop that is `parallel for simd` itself scalar.
+template <typename Body> inline void for_spans(int64_t count, const Body& body) {
+  constexpr int64_t kSpan = 4096;
+#pragma omp parallel for schedule(static) if (count > kParallelGrain)
+  for (int64_t begin = 0; begin < count; begin += kSpan)
+    body(begin, begin + kSpan < count ? begin + kSpan : count);
+}
 
 template <typename A> inline void fill(A* begin, A* end, A value) {
   for (; begin < end; ++begin) *begin = value;

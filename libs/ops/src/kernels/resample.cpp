@@ -55,8 +55,8 @@ template <typename T> void spread_pairs(const SpreadPairs& a) {
     const T* x = static_cast<const T*>(a.x) + i * a.width;
     T* out = static_cast<T*>(a.out) + 2 * i * a.width;
 #pragma omp simd
-    for (int64_t c = 0; c < a.width; ++c)
-      out[c] = out[c + a.width] = narrow<T>(wide(x[c]) * Acc<T>(0.5));
+    for (int64_t c = 0; c < a.width; ++c) out[c] = narrow<T>(wide(x[c]) * Acc<T>(0.5));
+    std::memcpy(out + a.width, out, a.width * sizeof(T));
   }
 }
 
