@@ -66,15 +66,15 @@ def _(grad, query, key, value, out, sums, borders, scale):
     return tuple(x.new_empty(x.shape) for x in (query, key, value))
 
 
-def save(context, inputs, output):
-    query, key, value, borders, context.scale = inputs
-    context.save_for_backward(query, key, value, *output, borders)
-    context.mark_non_differentiable(output[1])
+def save(ctx, inputs, output):
+    query, key, value, borders, ctx.scale = inputs
+    ctx.save_for_backward(query, key, value, *output, borders)
+    ctx.mark_non_differentiable(output[1])
 
 
-def backward(context, grad, ignored):
-    query, key, value, out, sums, borders = context.saved_tensors
-    return *attend_backward(grad, query, key, value, out, sums, borders, context.scale), None, None
+def backward(ctx, grad, ignored):
+    query, key, value, out, sums, borders = ctx.saved_tensors
+    return *attend_backward(grad, query, key, value, out, sums, borders, ctx.scale), None, None
 
 
 attend.register_autograd(backward, setup_context=save)
