@@ -31,20 +31,24 @@ class Variant:
     arguments: tuple = ()        # of the trainer's script
     warmup: int = 2              # steps before measuring; compilation is over after the second
     rival: bool = True           # a peer whose result is right: the best of these is the one to beat
+    key: str = ""                # what --peers calls it
 
 
-def pytorch(attention, compiled=False, note="", rival=True):
+def pytorch(attention, compiled=False, note=""):
     words = ["--attention", attention, *(["--compile"] if compiled else [])]
     name = f"PyTorch {attention}{' compiled' if compiled else ''}"
-    settings = f"FSDP2 + transformers, attention {attention}, {'every layer compiled' if compiled else 'not compiled'}{note}"
-    return Variant(name, "pytorch", settings, tuple(words), 3 if compiled else 2, rival)
+    settings = (f"FSDP2 + transformers, attention {attention}, "
+                f"{'every layer by torch.compile; embedding, head, loss and optimizer eager' if compiled else 'not compiled'}{note}")
+    return Variant(name, "pytorch", settings, tuple(words), 3 if compiled else 2, key=attention + ("-compiled" if compiled else ""))
 
 
-OUR_VARIANT = Variant(OURS, "ours", "FSDP2, own kernels, caching allocator")
+OUR_VARIANT = Variant(OURS, "ours", "FSDP2, own kernels, caching allocator", key="veomni.cpp")
 USUAL = (OUR_VARIANT, pytorch("sdpa"), pytorch("eager"), pytorch("sdpa", compiled=True))
 PER_DOCUMENT = ", patched: one SDPA call a document"
+# Lengths differ from batch to batch: as an operator of the graph they neither break it nor compile it anew.
+PER_DOCUMENT_OPERATOR = ", patched: one call of ATen's flash kernel a document, in an operator inside the compiled layer's one graph"
 PACKED = (OUR_VARIANT, pytorch("sdpa", note=", block mask as transformers makes it"),
-          pytorch("per-document", note=PER_DOCUMENT), pytorch("per-document", compiled=True, note=PER_DOCUMENT))
+          pytorch("per-document", note=PER_DOCUMENT), pytorch("per-document", compiled=True, note=PER_DOCUMENT_OPERATOR))
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ class Case:
     curves: tuple = ("PyTorch sdpa", "PyTorch eager")
     outside: tuple = ()          # ways in which VeOmni's and TorchTitan's scripts run it, where a checkout is given
 
-    def peers(self, veomni, torchtitan):
-        """All variants, with the trainers whose checkouts are there."""
-        found = list(self.variants)
-        for trainer, checkout in (("veomni", veomni), ("torchtitan", torchtitan)):
-            if checkout and trainer in self.outside:
-                found.append(OUTSIDE[trainer])
-        return found
+    def all_variants(self):
+        return [*self.variants, *(OUTSIDE[trainer] for trainer in self.outside)]
+
+    def chosen(self, keys, checkouts):
+        """Ours, and the others whose keys are given, all if None. VeOmni and TorchTitan need their checkouts."""
+        return [variant for variant in self.all_variants() if variant.trainer == "ours" or
+                ((keys is None or variant.key in keys) and checkouts.get(variant.trainer, True))]
 
     def variant(self, name):
         return next(variant for variant in self.variants if variant.name == name)
@@ -74,9 +78,9 @@ class Case:
 
 OUTSIDE = {
     "veomni": Variant("VeOmni", "veomni", "its TextTrainer, FSDP2, made to run on a CPU (peer_veomni.py): attention by one SDPA "
-                      "call a document, other ops eager"),
+                      "call a document, other ops eager", key="veomni"),
     "torchtitan": Variant("TorchTitan", "torchtitan", "its Trainer, FSDP2, made to run on a CPU (peer_torchtitan.py): attention "
-                          "by one SDPA call a document"),
+                          "by one SDPA call a document, not compiled", key="torchtitan"),
 }
 BOTH = ("veomni", "torchtitan")
 CASES = {case.name: case for case in (
@@ -87,7 +91,8 @@ CASES = {case.name: case for case in (
     Case("pictures_bf16", "Vision-language (Qwen2-VL), bf16, 1 process", "pictures"),
     Case("sound_bf16", "Audio (Qwen2.5-Omni's encoder and Qwen2), bf16, 1 process", "sound"),
     Case("dense_bf16_2_ranks", "Dense, bf16, 2 ranks of FSDP2", "dense", ranks=2, outside=BOTH,
-         variants=(OUR_VARIANT, Variant(TWO_JOBS, "jobs", "two trainings that know nothing of each other", rival=False),
+         variants=(OUR_VARIANT, Variant(TWO_JOBS, "jobs", "two trainings that know nothing of each other", rival=False,
+                                        key="two-jobs"),
                    pytorch("sdpa"), pytorch("sdpa", compiled=True)), curves=()),
 )}
 

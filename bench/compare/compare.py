@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the same models here and with PyTorch, interleaved, and prints tables: speed, memory, start-up, equal losses.
 
-    .venv/bin/python bench/compare/compare.py [--case NAME[,NAME...]] [--rounds 5] [--steps 8]
+    .venv/bin/python bench/compare/compare.py [--case NAME[,NAME...]] [--peers NAME[,NAME...]] [--rounds 5] [--steps 8]
         [--veomni-peer DIR] [--torchtitan DIR] [--peer-python FILE]
 
 First both sides must agree: from the same weights and data the same first loss, and loss curves that part no further than
@@ -9,7 +9,6 @@ rounding makes the peer's own part. Then each round runs every variant once, in 
 out/bench/compare.md, compare.html and compare.json, each case's numbers to out/bench/compare/CASE.json; report.py joins such
 files of several runs.
 """
-import argparse
 import json
 import math
 import os
@@ -18,6 +17,7 @@ import statistics
 import subprocess
 import sys
 
+import arguments
 import peer_data
 import report
 from cases import CASES, LENGTH, OURS, ROWS, TWO_JOBS, attention_flops, linears, matrix_flops
@@ -76,9 +76,13 @@ def isolated_rate(args, trainers, case):
     return json.loads(done.stdout)
 
 
+def checkouts(args):
+    return {"veomni": args.veomni_peer, "torchtitan": args.torchtitan}
+
+
 def measure(args, trainers, case):
     """Every variant once a round."""
-    variants = case.peers(args.veomni_peer, args.torchtitan)
+    variants = case.chosen(args.peers, checkouts(args))
     runs = {variant.name: [] for variant in variants}
     for number in range(args.rounds):
         turn = number % len(variants)
@@ -86,7 +90,7 @@ def measure(args, trainers, case):
             result = trainers.run(case, variant, args.steps)
             runs[variant.name].append(result)
             print(f"{case.name} round {number + 1}/{args.rounds} {variant.name}: {result['tokens_per_second']:,.0f} tokens/s, "
-                  f"{result['step_ms']:,.0f} ms a step{'' if result['quiet'] else ' (disturbed)'}", flush=True)
+                  f"{result['step_ms']:,.0f} ms a step{'' if result['quiet'] else ' (disturbed: all steps used)'}", flush=True)
     for variant in variants:
         # VeOmni and TorchTitan draw weights and tokens of their own; a job beside another has one rank's batches.
         if variant.trainer == "pytorch":
@@ -125,37 +129,45 @@ def run_case(args, trainers, case):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description="Compare training with PyTorch.", epilog="Cases: " + ", ".join(CASES))
+    peers = list(dict.fromkeys(v.key for case in CASES.values() for v in case.all_variants() if v.trainer != "ours"))
+    positive, path = arguments.at_least(1), pathlib.Path
+    parser = arguments.Parser(prog="compare.py", description="Compare training with PyTorch.",
+                              epilog=f"Cases: {', '.join(CASES)}. Peers: {', '.join(peers)}")
     parser.add_argument("--case", default=",".join(CASES), help="names with commas between; default: all")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8, help="measured steps a run")
-    parser.add_argument("--curve-steps", type=int, default=50, help="steps of the loss curves; 0: not compared")
-    parser.add_argument("--veomni", type=pathlib.Path, default=ROOT / "build/release/bin/veomni", help="our program")
-    parser.add_argument("--gemm-rate", type=pathlib.Path, default=ROOT / "build/release/bin/gemm_rate")
-    parser.add_argument("--veomni-peer", type=pathlib.Path, help="a checkout of VeOmni")
-    parser.add_argument("--torchtitan", type=pathlib.Path, help="a checkout of TorchTitan")
-    parser.add_argument("--peer-python", type=pathlib.Path, default=pathlib.Path(sys.executable),
+    parser.add_argument("--peers", help="whom to measure beside our program, with commas between; default: all of a case")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--steps", type=positive, default=8, help="measured steps a run")
+    parser.add_argument("--curve-steps", type=arguments.at_least(0), default=50, help="steps of the loss curves; 0: not compared")
+    parser.add_argument("--veomni", type=path, default=ROOT / "build/release/bin/veomni", help="our program")
+    parser.add_argument("--gemm-rate", type=path, default=ROOT / "build/release/bin/gemm_rate")
+    parser.add_argument("--veomni-peer", type=path, help="a checkout of VeOmni")
+    parser.add_argument("--torchtitan", type=path, help="a checkout of TorchTitan")
+    parser.add_argument("--peer-python", type=path, default=path(sys.executable),
                         help="a Python that has what those two import (requirements-peers.txt)")
-    parser.add_argument("--limit-s", type=int, default=600, help="time limit of one run")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
+    parser.add_argument("--limit-s", type=positive, default=600, help="time limit of one run")
+    parser.add_argument("--out", type=path, default=ROOT / "out/bench")
     args = parser.parse_args()
-    unknown = [name for name in args.case.split(",") if name not in CASES]
-    if unknown:
-        parser.error(f"no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
-    if not args.veomni.exists():
-        sys.exit(f"compare.py: {args.veomni} does not exist; run `make build`")
-    for checkout in (args.veomni_peer, args.torchtitan):
+    args.case = arguments.names(parser, "--case", args.case, list(CASES))
+    args.peers = args.peers and arguments.names(parser, "--peers", args.peers, peers)
+    arguments.program(parser, "--veomni", args.veomni, "run `make build`")
+    arguments.program(parser, "--peer-python", args.peer_python, "name a Python")
+    for option, checkout in (("--veomni-peer", args.veomni_peer), ("--torchtitan", args.torchtitan)):
         if checkout and not checkout.is_dir():
-            sys.exit(f"compare.py: no directory {checkout}")
+            parser.error(f"{option}: no directory {checkout}")
+    for name in args.case:
+        if not any(variant.rival for variant in CASES[name].chosen(args.peers, checkouts(args))[1:]):
+            parser.error(f"--peers: none of {', '.join(args.peers)} is a peer of {name} here; it has: " + ", ".join(
+                v.key for v in CASES[name].chosen(None, checkouts(args))[1:] if v.rival))
+    args.out = arguments.output_folder(parser, args.out)
     return args
 
 
 def main():
     args = parse_arguments()
-    out = args.out.resolve()
+    out = args.out
     (out / "compare").mkdir(parents=True, exist_ok=True)
     trainers, results = Trainers(args, out / "compare"), []
-    for name in args.case.split(","):
+    for name in args.case:
         results.append(run_case(args, trainers, CASES[name]))
         (out / "compare" / f"{name}.json").write_text(json.dumps(results[-1], indent=1))
     print("\n" + report.write(results, out))

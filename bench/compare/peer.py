@@ -17,24 +17,14 @@ import torch
 import transformers
 
 import peer_data
+import peer_documents
 import peer_model
 
-# Where each document of the batch begins and ends; read by per_document.
-BORDERS = []
 
-
-def per_document(module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **ignored):
-    """What transformers lacks without flash-attn: one causal call a document instead of a mask over all of them."""
-    parts = [torch.nn.functional.scaled_dot_product_attention(
-        query[:, :, begin:end], key[:, :, begin:end], value[:, :, begin:end], is_causal=True, scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1]) for begin, end in zip(BORDERS[:-1], BORDERS[1:])]
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
-
-
-def attention_name(name):
+def attention_name(name, compiled):
     if name == "per-document":
         from transformers.masking_utils import AttentionMaskInterface
-        transformers.AttentionInterface.register(name, torch.compiler.disable(per_document))
+        transformers.AttentionInterface.register(name, peer_documents.in_graph if compiled else peer_documents.plain)
         AttentionMaskInterface.register(name, lambda *args, **kwargs: None)
     return name
 
@@ -85,7 +75,7 @@ def join_ranks():
 
 def train(args):
     rank, ranks = join_ranks()
-    model = peer_model.load(args.dir, args.kind, attention_name(args.attention)).train()
+    model = peer_model.load(args.dir, args.kind, attention_name(args.attention, args.compile)).train()
     shard(model, getattr(torch, args.dtype), args.compile)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     data, tokens = peer_model.Batches(args.dir, args.kind), 0
@@ -93,8 +83,7 @@ def train(args):
         for step in range(1, args.steps + 1):
             batch = data((step - 1) * ranks + rank)
             if "position_ids" in batch:
-                starts = (batch["position_ids"][0] == 0).nonzero().flatten().tolist()
-                BORDERS[:] = [*starts, batch["position_ids"].shape[1]]
+                peer_documents.set_borders(batch["position_ids"])
             begin = time.perf_counter()
             loss = model(**batch, use_cache=False).loss
             loss.backward()

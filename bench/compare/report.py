@@ -3,7 +3,6 @@
 
     .venv/bin/python bench/compare/report.py out/bench/compare/*.json      joins cases that were run one by one
 """
-import argparse
 import html
 import json
 import os
@@ -13,6 +12,7 @@ import re
 import statistics
 import subprocess
 
+import arguments
 from cases import OURS, TWO_JOBS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -38,14 +38,42 @@ def spread(values, digits=0):
 
 
 def start_up(result, name, rounds):
-    """Seconds to the end of the first step: "total = libraries + set-up + step"."""
-    total = statistics.median(one["first_step_s"] for one in rounds)
-    step = statistics.median(one["first_step_ms"] for one in rounds) / 1000
+    """Seconds from starting the process until its first training step begins, and until it ends."""
+    ends = [one["first_step_s"] for one in rounds]
+    begins = [end - one["first_step_ms"] / 1000 for end, one in zip(ends, rounds)]
     trainer = result["trainers"][name]
     libraries = result["libraries_s"].get("ours" if trainer == "jobs" else trainer)
-    if libraries is None:
-        return f"{total:.1f} = {total - step:.1f} + {step:.1f}"
-    return f"{total:.1f} = {libraries:.1f} + {max(0.0, total - step - libraries):.1f} + {step:.1f}"
+    return spread(begins, 1) + (f", libraries {libraries:.1f}" if libraries is not None else ""), spread(ends, 1)
+
+
+def better_products(result):
+    """(who, GFLOP/s) of the case's matrix products by themselves, whoever does them faster; None where not measured."""
+    isolated = result["isolated"]
+    return isolated and max(((OURS, isolated["ours_gflops"]), ("ATen", isolated["aten_gflops"])), key=lambda pair: pair[1])
+
+
+def matrix_share(result, rounds):
+    """Which part of a step the products would take at that rate."""
+    best = better_products(result)
+    step_s = statistics.median(ms for one in rounds for ms in one["step_ms_used"]) / 1000
+    return f"{result['flops']['matrix'] / (best[1] * 1e9) / step_s:.0%}" if best else "-"
+
+
+def disturbed(rounds):
+    """Numbers of the rounds in which too few steps were quiet, so that all were used."""
+    return [number for number, one in enumerate(rounds, 1) if not one["quiet"]]
+
+
+def which_steps(result):
+    listed = [f"{name} (round {', '.join(map(str, numbers))})" for name, rounds in result["runs"].items()
+              if (numbers := disturbed(rounds))]
+    return "quiet steps only" + (f", but all steps, quiet or not, of {'; '.join(listed)}" if listed else "")
+
+
+def quiet_steps(rounds):
+    text = f"{sum(one['quiet_steps'] for one in rounds)}/{sum(len(one['foreign']) for one in rounds)}"
+    numbers = disturbed(rounds)
+    return text + (f"; all used in round {', '.join(map(str, numbers))}" if numbers else "")
 
 
 def speed_rows(result):
@@ -55,14 +83,15 @@ def speed_rows(result):
         peaks = max(column("rank_peaks_mib"), key=lambda ranks: max(ranks, default=0))
         faults = [count for count in column("faults") if count is not None]
         ratios = result["ratios"].get(name)
-        yield [name, spread(column("tokens_per_second")), spread(steps), ", ".join(f"{mib:,}" for mib in peaks),
-               f"{statistics.median(faults):,.0f}" if faults else "-", start_up(result, name, rounds),
-               f"{sum(column('quiet_steps'))}/{sum(len(one['foreign']) for one in rounds)}",
-               spread(ratios, 2) if ratios else "1"]
+        yield [name, spread(column("tokens_per_second")), spread(steps), matrix_share(result, rounds),
+               ", ".join(f"{mib:,}" for mib in peaks), f"{statistics.median(faults):,.0f}" if faults else "-",
+               *start_up(result, name, rounds), quiet_steps(rounds), spread(ratios, 2) if ratios else "1"]
 
 
-COLUMNS = ["", "tokens/s", "step ms", "peak RSS MiB a rank", "page faults a step", "start to first step s",
-           "quiet steps", f"{OURS} is faster by"]
+COLUMNS = ["", "tokens/s", "step ms", "matrix products' share", "peak RSS MiB a rank", "page faults a step",
+           "first step begins s", "first step ends s", "quiet steps", f"{OURS} is faster by"]
+ABOUT = ("Medians [least..most]. First step: from starting the process until it begins (of that, loading libraries alone) and until it "
+         "ends. Matrix products' share: of a step, at the rate that the products reach by themselves.")
 
 
 def facts(result):
@@ -73,11 +102,11 @@ def facts(result):
     if TWO_JOBS in result["ratios"]:
         yield "ranks", f"FSDP2 on {result['ranks']} ranks / as many jobs of one rank: {spread(result['ratios'][TWO_JOBS], 2)}"
     if isolated:
-        rate = max(isolated["ours_gflops"], isolated["aten_gflops"])
-        share = flops["matrix"] / (rate * 1e9) / step_s
+        who, rate = better_products(result)
         yield "matrix products", (
-            f"{isolated['ours_gflops']:,.0f} GFLOP/s by themselves here, {isolated['aten_gflops']:,.0f} in ATen "
-            f"({result['threads']} threads, the case's shapes, forward and both gradients); they would fill {share:.0%} of {OURS}'s step")
+            f"by themselves {isolated['ours_gflops']:,.0f} GFLOP/s with {OURS}'s kernels and {isolated['aten_gflops']:,.0f} with ATen's "
+            f"(torch.mm: {'oneDNN' if result['dtype'] == 'bfloat16' else 'MKL'}), {result['threads']} threads, the case's shapes, forward "
+            f"and both gradients; the share above is model FLOPs / step time / {rate:,.0f} GFLOP/s, {who}'s")
     total = flops["matrix"] + flops["attention"]
     yield "work", (f"{result['parameters'] / 1e6:.2f} M parameters; {total / 1e12:.3f} TFLOP a step and rank, of it attention "
                    f"{flops['attention'] / total:.0%}; {OURS} reaches {total / step_s / 1e9:,.0f} GFLOP/s a rank")
@@ -95,15 +124,14 @@ def facts(result):
         yield name, settings
     yield "settings", (f"{result['ranks']} x {result['threads']} threads, {result['dtype']} compute, fp32 master, AdamW, clip 1; malloc "
                        f"tuned on all sides ({' '.join(f'{k}={v}' for k, v in result['malloc'].items())}); {result['rounds']} rounds of "
-                       f"{result['steps']} measured steps, interleaved; quiet steps only")
+                       f"{result['steps']} measured steps, interleaved; {which_steps(result)}")
     yield "versions", ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     yield "command", f"`{result['command']}`"
     yield "commit", f"{result['commit']}; {result['machine']}"
 
 
 def markdown(results):
-    lines = ["# Comparison with PyTorch", "", "Medians [least..most]; start to first step: total = libraries + set-up + first step "
-             "(set-up with libraries where their share was not measured).", ""]
+    lines = ["# Comparison with PyTorch", "", ABOUT, ""]
     for result in results:
         lines += [f"## {result['title']}", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in speed_rows(result)]
@@ -136,7 +164,7 @@ def page(results):
         sections.append(f"<section><div class=head><h2>{html.escape(result['title'])}</h2></div><div class=charts>{cards}</div>"
                         f"{table}<dl class='facts wide'>{listed}</dl></section>")
     template = (HERE / "page.html").read_text()
-    for mark, text in (("STYLE", STYLE.read_text()), ("SECTIONS", "\n".join(sections)), ("CHARTS", json.dumps(charts).replace("<", "\\u003c")),
+    for mark, text in (("STYLE", STYLE.read_text()), ("ABOUT", ABOUT), ("SECTIONS", "\n".join(sections)), ("CHARTS", json.dumps(charts).replace("<", "\\u003c")),
                        ("LIBRARY", library.read_text().replace("</script", "<\\/script"))):
         template = template.replace(f"{{{{{mark}}}}}", text)
     return template
@@ -157,11 +185,11 @@ def write(results, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("results", type=pathlib.Path, nargs="+", help="CASE.json files that compare.py wrote")
+    parser = arguments.Parser(prog="report.py", description=__doc__.split("\n")[0])
+    parser.add_argument("results", type=arguments.existing_file, nargs="+", help="CASE.json files that compare.py wrote")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
     args = parser.parse_args()
-    print(write([json.loads(path.read_text()) for path in args.results], args.out))
+    print(write([json.loads(path.read_text()) for path in args.results], arguments.output_folder(parser, args.out)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ memory. A pass cannot take less than flops / peak, nor than bytes / triad where 
 the two over the time it took, so it may pass 100 % where caches help. Repetitions of all ops are interleaved at random. Results
 go to out/bench/kernels.md and kernels.json.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ from collections import defaultdict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "compare"))
+import arguments  # noqa: E402
 from report import commit, machine  # noqa: E402
 from trainers import MALLOC  # noqa: E402
 
@@ -74,15 +74,18 @@ def verdict(passes):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments.Parser(prog="run.py", description=__doc__.split("\n")[0])
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "build/release/bin/kernels_bench")
     parser.add_argument("--filter", default=".", help="ops whose op|shape|dtype|pass|who matches")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--min-time", type=float, default=0.1, help="seconds of one repetition, at least")
+    parser.add_argument("--repetitions", type=arguments.at_least(1), default=3)
+    parser.add_argument("--min-time", type=arguments.at_least(0.001, float), default=0.1, help="seconds of one repetition, at least")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/bench")
     args = parser.parse_args()
-    if not args.program.exists():
-        sys.exit(f"run.py: {args.program} does not exist; run `make bench-kernels`")
+    arguments.program(parser, "--program", args.program, "run `make bench-kernels`")
+    listed = subprocess.run([args.program, f"--benchmark_filter={args.filter}", "--benchmark_list_tests"], capture_output=True, text=True)
+    if "|" not in listed.stdout or "egex" in listed.stderr:
+        parser.error(f"--filter: nothing matches '{args.filter}'; all: {args.program} --benchmark_list_tests")
+    args.out = arguments.output_folder(parser, args.out)
     limits, passes = collect(measure(args))
     names = {"fp32": "GFLOP/s in fp32", "bf16": "GFLOP/s in bf16", "memory": "GB/s"}
     lines = ["# Kernels", "", "| limit of this machine | | |", "|---|---|---|"]
@@ -95,7 +98,6 @@ def main():
               "repetitions interleaved at random, malloc tuned", f"- command: `{' '.join(['bench/kernels/run.py', *sys.argv[1:]])}`",
               f"- commit: {commit()}", f"- machine: {machine()}"]
     text = "\n".join(lines) + "\n"
-    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "kernels.md").write_text(text)
     (args.out / "kernels.json").write_text(json.dumps(
         {"limits": limits, "passes": [dict(zip(("op", "shape", "dtype", "pass"), key)) | entry for key, entry in passes.items()],
