@@ -2,6 +2,7 @@
 """Runs one trainer and watches it from outside: when each step ended, what else used the machine meanwhile, memory of every
 rank, page faults."""
 import json
+import mmap
 import os
 import pathlib
 import statistics
@@ -11,6 +12,8 @@ import time
 # A step is quiet when programs other than the trainer took at most this share of the machine's CPU time.
 QUIET = 0.04
 POLL_S = 0.02
+# Of memory, touched and freed before each run; more than any trainer of the cases takes.
+TOUCH = 5 << 30
 # Processes that a trainer starts beside its ranks.
 HELPERS = ("compile_worker", "resource_tracker")
 
@@ -87,9 +90,19 @@ class Watch:
             self.faults.append(faults)
 
 
+def touch_memory():
+    """Free memory may have gone back to a hypervisor, which takes long to return it: whoever runs first would pay for all."""
+    free = int(pathlib.Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) << 10
+    with mmap.mmap(-1, min(TOUCH, free // 2), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
+        pages.madvise(mmap.MADV_HUGEPAGE)
+        for at in range(0, len(pages), mmap.PAGESIZE):
+            pages[at] = 1
+
+
 def run(command, metrics, env, log, limit_s):
     """Runs `command`, which writes a JSON line a step to `metrics`. Returns its Watch."""
     metrics.unlink(missing_ok=True)
+    touch_memory()
     with open(log, "w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    env=dict(os.environ, **env))
@@ -120,6 +133,7 @@ def summary(watch, warmup):
     step_ms = [row["step_ms"] for row in rows]
     rate = [1000 * row["tokens"] / row["step_ms"] for row in rows]
     faults = [after - before for before, after in zip(watch.faults[warmup - 1:], watch.faults[warmup:])] if warmup else []
+    faults = [count for count in faults if count >= 0]      # a job that ended takes its count with it
     # Ranks are the largest processes without children: a launcher's shell and helpers stay far below them.
     peaks = sorted(watch.peaks.values())
     ranks = [round(mib) for mib in peaks if mib > peaks[-1] / 2]
