@@ -7,49 +7,31 @@
 #include <utility>
 #include <vector>
 
-#include "veomni/comm/communicator.h"
+#include "forwarding_communicator.h"
 
 namespace veomni::parallel {
 
 /// "gather 3" when the fourth call of a rank begins, "waited 3" when its wait returns.
 using Log = std::vector<std::string>;
 
-class RecordingCommunicator final : public Communicator {
+class RecordingCommunicator final : public ForwardingCommunicator {
  public:
   RecordingCommunicator(std::shared_ptr<Communicator> inner, Log& log)
-      : inner_(std::move(inner)), log_(log) {}
-
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  const std::string& name() const override { return inner_->name(); }
-  std::chrono::milliseconds timeout() const override { return inner_->timeout(); }
+      : ForwardingCommunicator(std::move(inner)), log_(log) {}
 
   WorkPtr all_reduce(torch::Tensor out, torch::Tensor in, ReduceOp op) override {
-    return record("sum", inner_->all_reduce(std::move(out), std::move(in), op));
+    return record("sum", inner().all_reduce(std::move(out), std::move(in), op));
   }
   WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs,
                                std::vector<torch::Tensor> ins) override {
     tensors += outs.size();
-    return record("gather", inner_->all_gather_coalesced(std::move(outs), std::move(ins)));
+    return record("gather", inner().all_gather_coalesced(std::move(outs), std::move(ins)));
   }
   WorkPtr reduce_scatter_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins,
                                    ReduceOp op) override {
     tensors += outs.size();
-    return record("reduce", inner_->reduce_scatter_coalesced(std::move(outs), std::move(ins), op));
+    return record("reduce", inner().reduce_scatter_coalesced(std::move(outs), std::move(ins), op));
   }
-  WorkPtr all_to_all(torch::Tensor out, torch::Tensor in, std::vector<int64_t> out_splits,
-                     std::vector<int64_t> in_splits) override {
-    return inner_->all_to_all(std::move(out), std::move(in), std::move(out_splits),
-                              std::move(in_splits));
-  }
-  WorkPtr broadcast(torch::Tensor tensor, int root) override {
-    return inner_->broadcast(std::move(tensor), root);
-  }
-  WorkPtr barrier() override { return inner_->barrier(); }
-  std::shared_ptr<Communicator> split(int color, const std::string& name) override {
-    return inner_->split(color, name);
-  }
-  void abort(const std::string& reason) override { inner_->abort(reason); }
 
   size_t tensors = 0;  ///< gathered and scattered so far
 
@@ -72,7 +54,6 @@ class RecordingCommunicator final : public Communicator {
     return work;
   }
 
-  std::shared_ptr<Communicator> inner_;
   Log& log_;
   int calls_ = 0;
 };

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 
+#include "forwarding_communicator.h"
 #include "toy_run.h"
 #include "veomni/comm/run_ranks.h"
 
@@ -58,21 +59,17 @@ struct Tally {
   int gathered_inside = 0, gathered_outside = 0, summed_inside = 0, summed_outside = 0;
 };
 
-class WindowedCommunicator final : public Communicator {
+class WindowedCommunicator final : public ForwardingCommunicator {
  public:
   WindowedCommunicator(std::shared_ptr<Communicator> inner, c10::Allocator& window, Tally& tally)
-      : inner_(std::move(inner)), window_(window), tally_(tally) {}
+      : ForwardingCommunicator(std::move(inner)), window_(window), tally_(tally) {}
 
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  const std::string& name() const override { return inner_->name(); }
-  std::chrono::milliseconds timeout() const override { return inner_->timeout(); }
   c10::Allocator* window_allocator() override { return &window_; }
 
   WorkPtr all_reduce(torch::Tensor out, torch::Tensor in, ReduceOp op) override {
     if (size() > 1 && in.numel())
       ++(KnownAllocator::holds(in.data_ptr()) ? tally_.summed_inside : tally_.summed_outside);
-    return inner_->all_reduce(std::move(out), std::move(in), op);
+    return inner().all_reduce(std::move(out), std::move(in), op);
   }
   WorkPtr all_gather_coalesced(std::vector<torch::Tensor> outs,
                                std::vector<torch::Tensor> ins) override {
@@ -80,7 +77,7 @@ class WindowedCommunicator final : public Communicator {
       if (in.numel())
         ++(KnownAllocator::holds(in.data_ptr()) ? tally_.gathered_inside : tally_.gathered_outside);
     }
-    return inner_->all_gather_coalesced(std::move(outs), std::move(ins));
+    return inner().all_gather_coalesced(std::move(outs), std::move(ins));
   }
   WorkPtr reduce_scatter_coalesced(std::vector<torch::Tensor> outs, std::vector<torch::Tensor> ins,
                                    ReduceOp op) override {
@@ -88,24 +85,13 @@ class WindowedCommunicator final : public Communicator {
       if (in.numel())
         ++(KnownAllocator::holds(in.data_ptr()) ? tally_.summed_inside : tally_.summed_outside);
     }
-    return inner_->reduce_scatter_coalesced(std::move(outs), std::move(ins), op);
+    return inner().reduce_scatter_coalesced(std::move(outs), std::move(ins), op);
   }
-  WorkPtr all_to_all(torch::Tensor out, torch::Tensor in, std::vector<int64_t> out_splits,
-                     std::vector<int64_t> in_splits) override {
-    return inner_->all_to_all(std::move(out), std::move(in), std::move(out_splits),
-                              std::move(in_splits));
-  }
-  WorkPtr broadcast(torch::Tensor tensor, int root) override {
-    return inner_->broadcast(std::move(tensor), root);
-  }
-  WorkPtr barrier() override { return inner_->barrier(); }
   std::shared_ptr<Communicator> split(int color, const std::string& name) override {
-    return std::make_shared<WindowedCommunicator>(inner_->split(color, name), window_, tally_);
+    return std::make_shared<WindowedCommunicator>(inner().split(color, name), window_, tally_);
   }
-  void abort(const std::string& reason) override { inner_->abort(reason); }
 
  private:
-  std::shared_ptr<Communicator> inner_;
   c10::Allocator& window_;
   Tally& tally_;
 };
