@@ -94,11 +94,9 @@ inline void set_to(float* out, __m512 left, __m512 right) {
 /// Words of row i from column 0 on. Rows may start at any 2-byte address; x86 loads do not mind.
 inline const uint32_t* words(const bf16* row) { return reinterpret_cast<const uint32_t*>(row); }
 
-/// Transposes 16 rows of 16 words: out[k · kColumns + i] = row i, word k.
-inline void transpose_16x16(const bf16* x, int64_t stride, uint32_t* out) {
-  __m512i r[16], t[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(x + i * stride);
+/// Transposes 16 x 16 words, one vector a row.
+inline void transpose_words(__m512i r[16]) {
+  __m512i t[16];
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {
     t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
@@ -120,11 +118,21 @@ inline void transpose_16x16(const bf16* x, int64_t stride, uint32_t* out) {
   }
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    _mm512_storeu_si512(out + i * kColumns, _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88));
-    _mm512_storeu_si512(out + (i + 8) * kColumns, _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd));
-    _mm512_storeu_si512(out + (i + 4) * kColumns, _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88));
-    _mm512_storeu_si512(out + (i + 12) * kColumns, _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd));
+    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
   }
+}
+
+/// Transposes 16 rows of 16 words: out[k · kColumns + i] = row i, word k.
+inline void transpose_16x16(const bf16* x, int64_t stride, uint32_t* out) {
+  __m512i r[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(x + i * stride);
+  transpose_words(r);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * kColumns, r[i]);
 }
 
 /// Pairs along a row: out[panel][k / 2][lane] = x[panel · kColumns + lane, k … k + 1]; missing rows
@@ -152,15 +160,23 @@ inline void pack_along_rows(const bf16* x, int64_t stride, int64_t rows, int64_t
   }
 }
 
-/// low[i] | high[i] << 16 for 32 columns.
-inline void interleave(__m512i low, __m512i high, uint32_t* out) {
+/// low[i] | high[i] << 16 for 32 columns: 16 in `first` and 16 in `second`.
+struct Interleaved {
+  __m512i first, second;
+};
+inline Interleaved interleave(__m512i low, __m512i high) {
   alignas(64) static const uint16_t kFirst[32] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,
                                                   37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
                                                   11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
   const __m512i first = _mm512_load_si512(kFirst),
                 second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-  _mm512_storeu_si512(out, _mm512_permutex2var_epi16(low, first, high));
-  _mm512_storeu_si512(out + 16, _mm512_permutex2var_epi16(low, second, high));
+  return {_mm512_permutex2var_epi16(low, first, high),
+          _mm512_permutex2var_epi16(low, second, high)};
+}
+inline void interleave(__m512i low, __m512i high, uint32_t* out) {
+  const Interleaved words = interleave(low, high);
+  _mm512_storeu_si512(out, words.first);
+  _mm512_storeu_si512(out + 16, words.second);
 }
 
 /// Pairs down the rows: out[r / 2][c] = x[r … r + 1, c] for `columns` (a multiple of kColumns)

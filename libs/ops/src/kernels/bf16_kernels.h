@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// The kernels that have a faster form with AVX512-BF16, and when it applies.
+/// The kernels that have a faster form with AVX512-BF16 or AMX, and when it applies.
 #pragma once
 
 #include "kernels/args.h"
@@ -14,6 +14,9 @@ void run(const CrossEntropy& args);
 void run(const AttentionForward& args);
 void run(const AttentionBackward& args);
 }  // namespace avx512_bf16
+namespace amx {
+void run(const MatMul& args);
+}  // namespace amx
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const CrossEntropy& a) { return a.dtype == DType::kBFloat16; }

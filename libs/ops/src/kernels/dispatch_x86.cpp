@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "kernels/bf16_kernels.h"
 #include "kernels/kernel_list.h"
 #include "kernels/level.h"
 
 namespace veomni::ops::kernels {
 namespace {
+
+/// Linux gives a process the tiles' 8 KiB of state only when asked (arch/x86/include/uapi/asm/prctl.h).
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
 
 std::vector<Level> find_levels() {
   __builtin_cpu_init();
@@ -15,7 +24,9 @@ std::vector<Level> find_levels() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (!avx512) return levels;
   levels.push_back(Level::kAvx512);
-  if (__builtin_cpu_supports("avx512bf16")) levels.push_back(Level::kAvx512Bf16);
+  if (!__builtin_cpu_supports("avx512bf16")) return levels;
+  levels.push_back(Level::kAvx512Bf16);
+  if (__builtin_cpu_supports("amx-bf16") && may_use_tiles()) levels.push_back(Level::kAmx);
   return levels;
 }
 
@@ -25,11 +36,16 @@ Level& current_level() {
 }
 
 template <typename Args> void run_at_level(const Args& args) {
-  switch (current_level()) {
+  const Level level = current_level();
+  if constexpr (requires { amx::run(args); }) {
+    if (level == Level::kAmx && has_bf16_form(args)) return amx::run(args);
+  }
+  switch (level) {
     case Level::kPortable: return portable::run(args);
     case Level::kAvx2: return avx2::run(args);
     case Level::kAvx512: return avx512::run(args);
     case Level::kAvx512Bf16:
+    case Level::kAmx:
       if constexpr (requires { avx512_bf16::run(args); }) {
         if (has_bf16_form(args)) return avx512_bf16::run(args);
       }

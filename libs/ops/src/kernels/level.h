@@ -6,7 +6,7 @@
 
 namespace veomni::ops::kernels {
 
-enum class Level { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Level { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 /// The levels this processor can run, lowest first.
 const std::vector<Level>& available_levels();

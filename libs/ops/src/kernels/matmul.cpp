@@ -29,7 +29,10 @@ template <typename Type> struct Terms {
   using A = Acc<T>;
   using Left = A;
   using Right = T;
-  static constexpr int kRows = kTileRows, kColumns = kTileColumns<A>, kDepth = 1;
+  static constexpr int kRows = kTileRows, kColumns = kTileColumns<A>, kDepth = 1, kTerms = 1;
+  static constexpr int64_t kRowStep = kRowMultiple;
+  static constexpr bool kTilesAreRows = false;
+  struct Scope {};
 
   static void pack_panels(const T* x, int64_t step, int64_t step_k, int64_t columns, int64_t depth,
                           T* out, int64_t panel_words) {

@@ -3,10 +3,12 @@
 /// multiplies:
 ///   T, A            operand and sum
 ///   Left, Right     words that a tile reads of a and of b; kDepth terms a word
-///   kRows, kColumns of a tile
+///   kRows, kColumns of a tile; kRowStep, a multiple of kRows that blocks are cut by
+///   kTerms          a tile reads so many terms at once: what it reads is a multiple, or copied and padded with zeros
+///   Scope           lives in a thread while it multiplies
 ///   pack_panels     terms of b in panels: out[panel][k][lane], zero where lanes or terms are missing
 ///   pack_rows       a's rows as they are, `stride` words apart, zero where rows or terms are missing
-///   pack_tiles      a's rows in tiles: out[tile][k][row]
+///   pack_tiles      a's rows in tiles: out[tile][k][row]; or, with kTilesAreRows, as pack_rows does
 ///   tile            f(r, left, right) with the sums of row r
 ///   put, add, put_narrow, stream, stream_narrow   what is done with them
 #pragma once
@@ -32,8 +34,8 @@ template <typename Form> class Product {
  public:
   explicit Product(const MatMul& args)
       : a_(args),
-        plan_(
-            plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k, omp_get_max_threads())),
+        plan_(plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k, omp_get_max_threads(),
+                          Form::kRowStep)),
         room_(room_of(plan_, args.dtype)),
         workspace_(static_cast<std::byte*>(args.workspace)),
         panel_words_(panel_depth(args.k) / kDepth * kColumns),
@@ -56,6 +58,7 @@ template <typename Form> class Product {
                       shared_panels() + n0 / kColumns * panel_words_);
         }
       }
+      [[maybe_unused]] const typename Form::Scope scope;
 #pragma omp for schedule(dynamic, 1)
       for (int64_t task = 0; task < plan_.tasks(); ++task) multiply_task(task);
     }
@@ -123,7 +126,7 @@ template <typename Form> class Product {
   bool lies_well(int64_t depth) const {
     if (!std::is_same_v<Left, T> && kDepth == 1) return false;
     const int64_t bytes = a_.a_m * static_cast<int64_t>(sizeof(T));
-    return a_.a_k == 1 && a_.a_m % kDepth == 0 && depth % kDepth == 0 && bytes % 4096 != 0;
+    return a_.a_k == 1 && a_.a_m % kDepth == 0 && depth % Form::kTerms == 0 && bytes % 4096 != 0;
   }
 
   Rows lay_out(int64_t m, int64_t rows, int64_t k0, int64_t depth, Left* room) const {
@@ -138,8 +141,14 @@ template <typename Form> class Product {
       Form::pack_rows(a, a_.a_m, rows, round_up(rows, kRows), depth, room, row);
       return {room, row, 1, kRows * row};
     }
-    Form::pack_tiles(a, a_.a_m, a_.a_k, rows, depth, room);
-    return {room, 1, kRows, kRows * words};
+    if constexpr (Form::kTilesAreRows) {
+      const int64_t row = plan_.depth / kDepth + kRowGap;
+      Form::pack_tiles(a, a_.a_m, a_.a_k, rows, depth, room, row);
+      return {room, row, 1, kRows * row};
+    } else {
+      Form::pack_tiles(a, a_.a_m, a_.a_k, rows, depth, room);
+      return {room, 1, kRows, kRows * words};
+    }
   }
 
   /// rows [r0, r0 + rows) of the block, terms [k0, k0 + depth).

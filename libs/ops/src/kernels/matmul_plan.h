@@ -9,15 +9,17 @@
 
 namespace veomni::ops::kernels {
 
-/// Register tiles are divisors of these on every level.
+/// Register tiles are divisors of these on every level; but for AMX's rows, whose tile is a square.
 inline constexpr int64_t kRowMultiple = 12;
 inline constexpr int64_t kColumnMultiple = 32;
+inline constexpr int64_t kAmxRows = 32;
 
 /// Room between rows of a that are copied, so that twelve of them never fall into one set of the
 /// first-level cache.
 inline constexpr int64_t kRowGap = 16;
-/// Terms of a panel of b: even, and the same distance for panels that are written side by side.
-inline int64_t panel_depth(int64_t k) { return (k + 1) / 2 * 2 + 4; }
+/// Terms of a panel of b: room for whole words and tiles of terms, and not a power of two, so that panels that are
+/// written side by side fall into different sets of the caches.
+inline int64_t panel_depth(int64_t k) { return (k + 31) / 32 * 32 + 4; }
 
 /// One task computes a block [rows, columns] of the result over the whole depth, `depth` terms at a
 /// time. b is laid out in panels before. Two orders, by what stays in a core's second-level cache
@@ -39,7 +41,9 @@ struct MatMulPlan {
   int64_t a_words() const { return step * (depth + kRowGap); }
   int64_t sums() const { return sums_apart ? rows * columns : 0; }
 };
-MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads);
+/// `tile_rows`: of the level's register tile, or a multiple.
+MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads,
+                       int64_t tile_rows);
 
 /// Where a thread's part of the workspace begins and what it holds, in bytes.
 struct MatMulRoom {

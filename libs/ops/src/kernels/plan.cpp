@@ -39,12 +39,12 @@ int64_t even(int64_t n, int64_t most, int64_t step) {
 /// Rows and columns of a task when a block of a stays: large enough to be worth a panel's journey,
 /// and so many that no thread is idle for long.
 void cut_evenly(MatMulPlan& plan, int64_t m, int64_t n, int64_t most_rows, int64_t most_columns,
-                int64_t threads) {
+                int64_t tile_rows, int64_t threads) {
   double best = 0;
   for (int64_t columns = even(n, most_columns, kColumnMultiple);;
        columns = even(n, columns / 2, kColumnMultiple)) {
-    for (int64_t rows = std::min(most_rows, round_up(m, kRowMultiple)); rows >= kRowMultiple;
-         rows -= kRowMultiple) {
+    for (int64_t rows = std::min(most_rows, round_up(m, tile_rows)); rows >= tile_rows;
+         rows -= tile_rows) {
       const int64_t tasks = ceil_div(m, rows) * ceil_div(n, columns);
       // A task's overhead is worth a few rows (its panels) and columns (its block of a).
       const double cost = static_cast<double>(ceil_div(tasks, threads)) *
@@ -65,7 +65,8 @@ constexpr int64_t kBandElements = 32 << 10;
 
 }  // namespace
 
-MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads) {
+MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads,
+                       int64_t tile_rows) {
   MatMulPlan plan{};
   if (m == 0 || n == 0) return plan;
   const int64_t size = size_of(dtype);
@@ -77,13 +78,14 @@ MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t
                      kStayColumns * k * size <= kStayBytes &&
                      ceil_div(n, kStayColumns) >= 4 * plan.threads;
   if (plan.panels_stay) {
-    plan.rows = round_up(m, kRowMultiple);
+    plan.rows = round_up(m, tile_rows);
     plan.columns = even(n, kStayColumns, kColumnMultiple);
-    plan.step = std::min(plan.rows, kPassingRows);
+    plan.step = std::min(plan.rows, round_up(kPassingRows, tile_rows));
   } else {
-    const int64_t most_rows = std::clamp(
-        kStayBytes / (plan.depth * size) / kRowMultiple * kRowMultiple, kMinRows, kMaxRows);
-    cut_evenly(plan, m, n, most_rows, plan.sums_apart ? 512 : 8192, plan.threads);
+    const int64_t most_rows = round_up(
+        std::clamp(kStayBytes / (plan.depth * size) / tile_rows * tile_rows, kMinRows, kMaxRows),
+        tile_rows);
+    cut_evenly(plan, m, n, most_rows, plan.sums_apart ? 512 : 8192, tile_rows, plan.threads);
   }
   plan.row_blocks = ceil_div(m, plan.rows);
   plan.column_blocks = ceil_div(n, plan.columns);
@@ -101,8 +103,13 @@ MatMulRoom room_of(const MatMulPlan& plan, DType dtype) {
 }
 
 int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads) {
-  const MatMulPlan plan = plan_matmul(dtype, wide_out, m, n, k, threads);
-  return room_of(plan, dtype).total(plan.threads);
+  // Whichever level runs: a processor without AMX pays some bytes for its larger tiles.
+  int64_t bytes = 0;
+  for (const int64_t tile_rows : {kRowMultiple, kAmxRows}) {
+    const MatMulPlan plan = plan_matmul(dtype, wide_out, m, n, k, threads, tile_rows);
+    bytes = std::max(bytes, room_of(plan, dtype).total(plan.threads));
+  }
+  return bytes;
 }
 
 ConvolvePlan plan_convolve(const ConvolveShape& s, int threads) {

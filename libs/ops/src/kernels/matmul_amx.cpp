@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/amx.h"
+#include "kernels/bf16_kernels.h"
+#include "kernels/matmul_driver.h"
+#include "kernels/pack_pairs.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+namespace {
+
+/// Squares of 2 x 2 tiles.
+struct Squares : PairPacking<kTileTerms> {
+  using T = bf16;
+  using A = float;
+  using Left = uint32_t;
+  using Right = uint32_t;
+  static constexpr int kRows = kAmxRows, kColumns = VEOMNI_LEVEL::kColumns, kDepth = 2,
+                       kTerms = kTileTerms;
+  static_assert(kRows == 2 * kTileSide && kColumns == 2 * kTileSide);
+  static constexpr int64_t kRowStep = kRows;
+  static constexpr bool kTilesAreRows = true;
+  using Scope = TileScope;
+
+  /// Columns become rows of pairs, `stride` words apart.
+  static void pack_tiles(const bf16* x, int64_t step, int64_t step_k, int64_t rows, int64_t depth,
+                         uint32_t* out, int64_t stride) {
+    const int64_t count = words_of(depth);
+    for (int64_t k = 0; k < count; k += kTileSide) {
+      for (int64_t r = 0; r < rows; r += kRows) {
+        uint32_t* to = out + r * stride + k;
+        const bf16* from = x + r * step + 2 * k * step_k;
+        if (step == 1) {
+          transpose_square(from, step_k, rows - r, depth - 2 * k, to, stride);
+        } else {
+          gather_square(from, step, step_k, rows - r, depth - 2 * k, to, stride);
+        }
+      }
+    }
+  }
+
+  template <typename F>
+  static inline __attribute__((always_inline)) void tile(const uint32_t* a, int64_t a_row, int64_t,
+                                                         const uint32_t* b, int64_t words, F&& f) {
+    alignas(64) float sums[kRows * kColumns];
+    zero_sums();
+    add_products(a, a_row, b, kColumns, (words + kTileSide - 1) / kTileSide);
+    store_sums(sums, kColumns);
+    for (int r = 0; r < kRows; ++r)
+      f(r, _mm512_load_ps(sums + r * kColumns), _mm512_load_ps(sums + r * kColumns + kTileSide));
+  }
+
+  static void put(float* to, __m512 left, __m512 right) { set_to(to, left, right); }
+  static void add(float* to, __m512 left, __m512 right) { add_to(to, left, right); }
+  static void put_narrow(bf16* to, __m512 left, __m512 right) { store_bf16(to, left, right); }
+  static void stream(float* to, __m512 left, __m512 right) {
+    _mm512_stream_ps(to, left);
+    _mm512_stream_ps(to + 16, right);
+  }
+  static void stream_narrow(bf16* to, __m512 left, __m512 right) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)_mm512_cvtne2ps_pbh(right, left));
+  }
+
+ private:
+  /// 32 terms of 32 rows that are columns of x, zeros where x has none.
+  static void transpose_square(const bf16* x, int64_t step_k, int64_t rows, int64_t depth,
+                               uint32_t* out, int64_t stride) {
+    const __mmask32 mask = column_mask(0, rows);
+    __m512i upper[16], lower[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      const bf16* top = x + 2 * i * step_k;
+      const Interleaved words =
+          interleave(_mm512_maskz_loadu_epi16(2 * i < depth ? mask : 0, top),
+                     _mm512_maskz_loadu_epi16(2 * i + 1 < depth ? mask : 0, top + step_k));
+      upper[i] = words.first;
+      lower[i] = words.second;
+    }
+    transpose_words(upper);
+    transpose_words(lower);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      _mm512_storeu_si512(out + i * stride, upper[i]);
+      _mm512_storeu_si512(out + (16 + i) * stride, lower[i]);
+    }
+  }
+
+  static void gather_square(const bf16* x, int64_t step, int64_t step_k, int64_t rows,
+                            int64_t depth, uint32_t* out, int64_t stride) {
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t k = 0; k < kTileSide; ++k) {
+        out[r * stride + k] = r < rows && 2 * k < depth ? pair_at(x + r * step + 2 * k * step_k,
+                                                                  step_k, 2 * k + 1 < depth)
+                                                        : 0;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void run(const MatMul& a) { Product<Squares>(a).run(); }
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL
