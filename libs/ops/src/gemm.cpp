@@ -22,12 +22,14 @@ constexpr int64_t kMinRowsForOwn = 48;
 
 /// The processor's answer to kAuto. By vendor and instruction set, not by timing: the same on every
 /// run. On AMD's processors MKL leaves AVX-512 unused, and a step with own bfloat16 kernels is
-/// shorter than with oneDNN's (docs/adr/0006). Elsewhere oneDNN may have AMX, which these have not.
+/// shorter than with oneDNN's; with AMX own tiles are (docs/adr/0006). Elsewhere MKL's float32 is as
+/// fast, and oneDNN may know better instructions than these kernels.
 LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
   using kernels::Level;
-  static const Level best =
-      kernels::is_amd() ? kernels::available_levels().back() : Level::kPortable;
-  const bool float_by_own = best >= Level::kAvx512, bf16_by_own = best >= Level::kAvx512Bf16;
+  static const Level best = kernels::available_levels().back();
+  static const bool amd = kernels::is_amd();
+  const bool float_by_own = amd && best >= Level::kAvx512,
+             bf16_by_own = best >= (amd ? Level::kAvx512Bf16 : Level::kAmx);
   const bool own = (dtype == at::kFloat && float_by_own) || (dtype == at::kBFloat16 && bf16_by_own);
   return own && rows >= kMinRowsForOwn ? LinearBackend::kOwn : LinearBackend::kBlas;
 }

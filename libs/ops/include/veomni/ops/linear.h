@@ -28,8 +28,8 @@ torch::Tensor linear_logits(torch::Tensor x_TD, torch::Tensor weight_VD);
 
 /// Which matrix kernels every product of this library uses on the CPU.
 enum class LinearBackend {
-  kAuto,    ///< by the processor: float32 by own kernels on AMD with AVX-512 (MKL is slow there),
-            ///< else as kBlas
+  kAuto,    ///< by the processor: own kernels on AMD (float32 from AVX-512 on, bfloat16 with
+            ///< AVX512-BF16) and for bfloat16 with AMX, else as kBlas
   kOneDnn,  ///< float32 through oneDNN
   kBlas,    ///< what ATen's mm chooses: MKL for float32 and float64, oneDNN for bfloat16
   kOwn,     ///< this library's kernels for every dtype
