@@ -11,6 +11,8 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
 static_assert(kAmxRows == kColumns && kAmxRows == 2 * kTileSide && kAmxRows == kTileTerms);
 
+inline constexpr float kLog2E = 1.44269504f;
+
 /// A value for each of kAmxRows queries.
 struct Lanes {
   __m512 left, right;

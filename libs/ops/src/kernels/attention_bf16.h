@@ -146,4 +146,145 @@ template <typename Form> class ForwardDriver {
   }
 };
 
+/// Deals out the backward pass. A Form has
+///   Scope                       lives in a thread while it multiplies
+///   Scratch                     a task's view of its thread's scratch, BackwardSums among it
+///   divide(padded_keys, scratch)  lays one out; `end` is where the scratch's rest begins
+///   pack(k, v, keys, scratch)   lays out keys and values once for the task
+///   run_queries(block, scratch) writes dq and adds to dk and dv, not yet scaled
+struct BackwardSums {
+  float *dk, *dv;  ///< [padded keys][padded width], over the task's queries
+  float* end;
+};
+template <typename Form> class BackwardDriver {
+ public:
+  explicit BackwardDriver(const AttentionBackward& a)
+      : a_(a),
+        s_(a.shape),
+        plan_(plan_attention(a.shape, omp_get_max_threads())),
+        tokens_(a.shape.cu_q[a.shape.segments]) {}
+
+  void run() const {
+    const std::vector<BackwardTask> tasks = backward_tasks(s_, plan_.splits);
+    const int64_t count = tasks.size(), sums = plan_.splits > 1 ? s_.segments * s_.kv_heads : 0;
+#pragma omp parallel num_threads(plan_.threads)
+    {
+      [[maybe_unused]] const typename Form::Scope scope;
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < count; ++i)
+        run_task(tasks[i], static_cast<float*>(a_.workspace) +
+                               omp_get_thread_num() * plan_.backward_scratch());
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < sums; ++i) sum_splits(i / s_.kv_heads, i % s_.kv_heads);
+#pragma omp for schedule(static)
+      for (int64_t h = 0; h < (a_.dsinks ? s_.heads : 0); ++h) sink_gradient(h);
+    }
+  }
+
+ protected:
+  float scale() const { return static_cast<float>(s_.scale); }
+  HeadRows q_rows(const QueryBlock& b) const {
+    return head_rows(a_.q, s_.heads, s_.k_width, b.token, b.head);
+  }
+  HeadRows dout_rows(const QueryBlock& b) const {
+    return head_rows(a_.dout, s_.heads, s_.v_width, b.token, b.head);
+  }
+  bf16* dq(const QueryBlock& b) const {
+    return static_cast<bf16*>(a_.dq) + (b.token * s_.heads + b.head) * s_.k_width;
+  }
+
+  /// lse and delta = dout · out of the block's rows; up to `padded`, what makes probabilities 0.
+  void load_rows(const QueryBlock& b, int64_t padded, float* lse, float* delta) const {
+    const HeadRows dout = dout_rows(b),
+                   out = head_rows(a_.out, s_.heads, s_.v_width, b.token, b.head);
+    for (int64_t r = 0; r < padded; ++r) {
+      const bool exists = r < b.rows;
+      lse[r] = exists ? static_cast<const float*>(a_.lse)[b.head * tokens_ + b.token + r]
+                      : __builtin_inff();
+      delta[r] =
+          exists ? dot(dout.data + r * dout.stride, out.data + r * out.stride, s_.v_width) : 0;
+    }
+  }
+
+  /// The softmax of a single score is constant: its gradient is an exact zero, not a rounding error.
+  bool is_constant(const KeyRange& seen) const { return seen.first == seen.last && !a_.sinks; }
+
+  const AttentionBackward& a_;
+  const AttentionShape& s_;
+  const AttentionPlan plan_;
+  const int64_t tokens_;
+
+ private:
+  const Form& form() const { return static_cast<const Form&>(*this); }
+  int64_t num_keys(int64_t segment) const { return s_.cu_k[segment + 1] - s_.cu_k[segment]; }
+
+  float* partial(int64_t split, int64_t segment, int64_t kv_head) const {
+    int64_t row = 0, rows = plan_.sum_padded_keys + kRowMultiple * s_.segments;
+    for (int64_t i = 0; i < segment; ++i)
+      row += round_up(num_keys(i), kColumnMultiple) + kRowMultiple;
+    return static_cast<float*>(a_.workspace) + plan_.threads * plan_.backward_scratch() +
+           ((split * s_.kv_heads + kv_head) * rows + row) * (plan_.padded_k + plan_.padded_v);
+  }
+  float* dv_after(float* dk, int64_t padded_keys) const {
+    return dk + (padded_keys + kRowMultiple) * plan_.padded_k;
+  }
+
+  void run_task(const BackwardTask& task, float* scratch) const {
+    const int64_t begin = s_.cu_k[task.segment], keys = num_keys(task.segment);
+    const int64_t q_begin = s_.cu_q[task.segment], queries = s_.cu_q[task.segment + 1] - q_begin;
+    const int64_t padded_keys = round_up(keys, kColumnMultiple);
+    auto w = form().divide(padded_keys, scratch);
+    w.dk = plan_.splits > 1 ? partial(task.split, task.segment, task.kv_head) : w.end;
+    w.dv = dv_after(w.dk, padded_keys);
+    fill(w.dk, w.dk + plan_.backward_sums(padded_keys), 0.f);
+    form().pack(head_rows(a_.k, s_.kv_heads, s_.k_width, begin, task.kv_head),
+                head_rows(a_.v, s_.kv_heads, s_.v_width, begin, task.kv_head), keys, w);
+    const int64_t group = s_.heads / s_.kv_heads;
+    for (int64_t i = 0; i < group; ++i) {
+      for (int64_t q0 = task.first_query; q0 < task.end_query; q0 += kBackwardQueries) {
+        const QueryBlock block{q_begin + q0, task.kv_head * group + i,
+                               min_of(kBackwardQueries, task.end_query - q0), q0 + keys - queries,
+                               keys};
+        form().run_queries(block, w);
+      }
+    }
+    if (plan_.splits == 1) write_sums(task.segment, task.kv_head, w.dk, w.dv);
+  }
+
+  void write_sums(int64_t segment, int64_t kv_head, const float* dk, const float* dv) const {
+    const int64_t begin = s_.cu_k[segment];
+    for (int64_t j = 0; j < num_keys(segment); ++j) {
+      bf16* to_k = static_cast<bf16*>(a_.dk) + ((begin + j) * s_.kv_heads + kv_head) * s_.k_width;
+      bf16* to_v = static_cast<bf16*>(a_.dv) + ((begin + j) * s_.kv_heads + kv_head) * s_.v_width;
+      for (int64_t c = 0; c < s_.k_width; ++c)
+        to_k[c] = narrow<bf16>(dk[j * plan_.padded_k + c] * scale());
+      for (int64_t c = 0; c < s_.v_width; ++c) to_v[c] = narrow<bf16>(dv[j * plan_.padded_v + c]);
+    }
+  }
+
+  void sum_splits(int64_t segment, int64_t kv_head) const {
+    const int64_t padded_keys = round_up(num_keys(segment), kColumnMultiple);
+    if (padded_keys == 0) return;
+    float* sum = partial(0, segment, kv_head);
+    for (int64_t p = 1; p < plan_.splits; ++p) {
+      const float* more = partial(p, segment, kv_head);
+      for (int64_t i = 0; i < plan_.backward_sums(padded_keys); ++i) sum[i] += more[i];
+    }
+    write_sums(segment, kv_head, sum, dv_after(sum, padded_keys));
+  }
+
+  /// The sink's probability p gains Σ_t −p_t · delta_t: it carries no value.
+  void sink_gradient(int64_t head) const {
+    float sum = 0;
+    const float sink = static_cast<const float*>(a_.sinks)[head];
+    for (int64_t t = 0; t < tokens_; ++t) {
+      const int64_t at = (t * s_.heads + head) * s_.v_width;
+      const float delta = dot(static_cast<const bf16*>(a_.dout) + at,
+                              static_cast<const bf16*>(a_.out) + at, s_.v_width);
+      sum -= std::exp(sink - static_cast<const float*>(a_.lse)[head * tokens_ + t]) * delta;
+    }
+    static_cast<float*>(a_.dsinks)[head] = sum;
+  }
+};
+
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -5,8 +5,6 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-constexpr float kLog2E = 1.44269504f;
-
 /// Keys stay rows, values are turned; kAmxRows queries at a time pass over them.
 class Forward : public ForwardDriver<Forward> {
  public:

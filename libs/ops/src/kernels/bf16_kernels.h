@@ -17,6 +17,7 @@ void run(const AttentionBackward& args);
 namespace amx {
 void run(const MatMul& args);
 void run(const AttentionForward& args);
+void run(const AttentionBackward& args);
 }  // namespace amx
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
