@@ -84,6 +84,14 @@ inline void zero_sums() {
   zero_tile<2>();
   zero_tile<3>();
 }
+/// The 2 x 2 tiles from rows `stride` floats apart.
+inline void load_sums(const float* from, int64_t stride) {
+  const int64_t bytes = stride * 4;
+  load_tile<0>(from, bytes);
+  load_tile<1>(from + kTileSide, bytes);
+  load_tile<2>(from + kTileSide * stride, bytes);
+  load_tile<3>(from + kTileSide * stride + kTileSide, bytes);
+}
 /// The 2 x 2 tiles to rows `stride` floats apart.
 inline void store_sums(float* to, int64_t stride) {
   const int64_t bytes = stride * 4;
@@ -91,6 +99,29 @@ inline void store_sums(float* to, int64_t stride) {
   store_tile<1>(to + kTileSide, bytes);
   store_tile<2>(to + kTileSide * stride, bytes);
   store_tile<3>(to + kTileSide * stride + kTileSide, bytes);
+}
+
+/// 32 terms of 32 rows that are columns of x, zeros where x has none: rows of pairs, `stride` words apart.
+inline void transpose_square(const bf16* x, int64_t step_k, int64_t rows, int64_t depth,
+                             uint32_t* out, int64_t stride) {
+  const __mmask32 mask = column_mask(0, rows);
+  __m512i upper[16], lower[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    const bf16* top = x + 2 * i * step_k;
+    const Interleaved words =
+        interleave(_mm512_maskz_loadu_epi16(2 * i < depth ? mask : 0, top),
+                   _mm512_maskz_loadu_epi16(2 * i + 1 < depth ? mask : 0, top + step_k));
+    upper[i] = words.first;
+    lower[i] = words.second;
+  }
+  transpose_words(upper);
+  transpose_words(lower);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    _mm512_storeu_si512(out + i * stride, upper[i]);
+    _mm512_storeu_si512(out + (16 + i) * stride, lower[i]);
+  }
 }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

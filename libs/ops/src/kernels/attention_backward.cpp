@@ -19,7 +19,7 @@ template <typename T> class Backward {
   explicit Backward(const AttentionBackward& a)
       : a_(a), s_(a.shape), plan_(plan_attention(a.shape, omp_get_max_threads())) {
     scratch_ = static_cast<A*>(a.workspace);
-    partials_ = scratch_ + plan_.threads * plan_.backward_scratch(s_);
+    partials_ = scratch_ + plan_.threads * plan_.backward_scratch();
     tokens_ = s_.cu_q[s_.segments];
   }
 
@@ -30,7 +30,7 @@ template <typename T> class Backward {
     {
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < count; ++i)
-        run_task(tasks[i], scratch_ + omp_get_thread_num() * plan_.backward_scratch(s_));
+        run_task(tasks[i], scratch_ + omp_get_thread_num() * plan_.backward_scratch());
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < sums; ++i) sum_splits(i / s_.kv_heads, i % s_.kv_heads);
 #pragma omp for schedule(static)

@@ -34,7 +34,7 @@ template <typename T> class Forward {
       for (int64_t i = 0; i < packs; ++i) pack(i / s_.kv_heads, i % s_.kv_heads);
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < tasks; ++i)
-        attend(tasks_[i], scratch_ + omp_get_thread_num() * plan_.forward_scratch(s_));
+        attend(tasks_[i], scratch_ + omp_get_thread_num() * plan_.forward_scratch());
     }
   }
 

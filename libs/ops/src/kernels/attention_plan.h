@@ -3,6 +3,7 @@
 /// level.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/args.h"
@@ -12,8 +13,12 @@ namespace veomni::ops::kernels {
 
 /// Queries and keys of one tile of scores: the tile and what it multiplies stay in a core's L2
 /// cache.
-inline constexpr int64_t kForwardQueries = 48, kForwardKeys = 384;
+inline constexpr int64_t kForwardQueries = 96, kForwardKeys = 384;
 inline constexpr int64_t kBackwardQueries = 96, kBackwardKeys = 192;
+/// Where scores are squares of AMX's tiles, kAmxRows queries at a time: these stay in the L1 cache.
+inline constexpr int64_t kAmxForwardKeys = 192;
+static_assert(kForwardQueries % kRowMultiple == 0 && kForwardQueries % kAmxRows == 0);
+static_assert(kBackwardQueries % kRowMultiple == 0 && kBackwardQueries % kAmxRows == 0);
 
 /// Elements of acc. Forward: keys and values are packed once for all queries; backward: once per
 /// task.
@@ -26,18 +31,19 @@ struct AttentionPlan {
   int64_t splits = 1;
 
   int64_t forward_packed(const AttentionShape& s) const {
-    return s.kv_heads * sum_padded_keys * (s.k_width + padded_v);
+    return s.kv_heads * sum_padded_keys * (padded_k + padded_v);
   }
-  int64_t forward_scratch(const AttentionShape& s) const {
+  int64_t forward_scratch() const {
     // Scores, and half as much for probabilities in bfloat16.
-    return kForwardQueries * (s.k_width + padded_v) + kRowMultiple * kForwardKeys * 3 / 2;
+    return kForwardQueries * (padded_k + padded_v) +
+           std::max(kRowMultiple * kForwardKeys * 3 / 2, kAmxRows * kAmxForwardKeys);
   }
   /// dk and dv of one segment and kv head; the last row tile may reach past the keys.
   int64_t backward_sums(int64_t padded_keys) const {
     return (padded_keys + kRowMultiple) * (padded_k + padded_v);
   }
-  int64_t backward_scratch(const AttentionShape& s) const {
-    const int64_t packed = max_padded_keys * (s.k_width + s.v_width + padded_k);
+  int64_t backward_scratch() const {
+    const int64_t packed = max_padded_keys * (2 * padded_k + padded_v);
     const int64_t tiles = kBackwardQueries * (2 * padded_k + padded_v + 2 * kBackwardKeys);
     return packed + tiles + (splits == 1 ? backward_sums(max_padded_keys) : 0);
   }
@@ -58,6 +64,16 @@ inline KeyRange key_range(const AttentionShape& s, int64_t position, int64_t key
   if (s.window_left >= 0 && position - s.window_left > 0) range.first = position - s.window_left;
   if (right >= 0 && position + right < range.last) range.last = position + right;
   return range;
+}
+/// The queries that may see a key, as distances from a query whose own key is `position`, [first, last].
+struct QueryRange {
+  int64_t first, last;
+};
+inline QueryRange query_range(const AttentionShape& s, int64_t key, int64_t position) {
+  constexpr int64_t kFar = int64_t{1} << 62;
+  const int64_t right = s.causal ? 0 : s.window_right;
+  return {right >= 0 ? key - right - position : -kFar,
+          s.window_left >= 0 ? key + s.window_left - position : kFar};
 }
 
 }  // namespace veomni::ops::kernels

@@ -16,6 +16,8 @@ void run(const AttentionBackward& args);
 }  // namespace avx512_bf16
 namespace amx {
 void run(const MatMul& args);
+void run(const AttentionForward& args);
+void run(const AttentionBackward& args);
 }  // namespace amx
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
@@ -30,5 +32,13 @@ inline bool has_bf16_form(DType dtype, const AttentionShape& s) {
 }
 inline bool has_bf16_form(const AttentionForward& a) { return has_bf16_form(a.dtype, a.shape); }
 inline bool has_bf16_form(const AttentionBackward& a) { return has_bf16_form(a.dtype, a.shape); }
+
+/// AMX looks for the highest score before scaling it.
+template <typename Args> bool has_amx_form(const Args& a) {
+  if constexpr (requires { a.shape.scale; }) {
+    if (!(a.shape.scale > 0)) return false;
+  }
+  return has_bf16_form(a);
+}
 
 }  // namespace veomni::ops::kernels

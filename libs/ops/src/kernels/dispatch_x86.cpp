@@ -38,7 +38,7 @@ Level& current_level() {
 template <typename Args> void run_at_level(const Args& args) {
   const Level level = current_level();
   if constexpr (requires { amx::run(args); }) {
-    if (level == Level::kAmx && has_bf16_form(args)) return amx::run(args);
+    if (level == Level::kAmx && has_amx_form(args)) return amx::run(args);
   }
   switch (level) {
     case Level::kPortable: return portable::run(args);

@@ -60,29 +60,6 @@ struct Squares : PairPacking<kTileTerms> {
   }
 
  private:
-  /// 32 terms of 32 rows that are columns of x, zeros where x has none.
-  static void transpose_square(const bf16* x, int64_t step_k, int64_t rows, int64_t depth,
-                               uint32_t* out, int64_t stride) {
-    const __mmask32 mask = column_mask(0, rows);
-    __m512i upper[16], lower[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      const bf16* top = x + 2 * i * step_k;
-      const Interleaved words =
-          interleave(_mm512_maskz_loadu_epi16(2 * i < depth ? mask : 0, top),
-                     _mm512_maskz_loadu_epi16(2 * i + 1 < depth ? mask : 0, top + step_k));
-      upper[i] = words.first;
-      lower[i] = words.second;
-    }
-    transpose_words(upper);
-    transpose_words(lower);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      _mm512_storeu_si512(out + i * stride, upper[i]);
-      _mm512_storeu_si512(out + (16 + i) * stride, lower[i]);
-    }
-  }
-
   static void gather_square(const bf16* x, int64_t step, int64_t step_k, int64_t rows,
                             int64_t depth, uint32_t* out, int64_t stride) {
     for (int64_t r = 0; r < kRows; ++r) {

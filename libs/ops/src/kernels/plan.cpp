@@ -181,12 +181,12 @@ AttentionPlan plan_attention(const AttentionShape& s, int threads) {
 
 int64_t attention_forward_workspace(const AttentionShape& s, int threads) {
   const AttentionPlan plan = plan_attention(s, threads);
-  return plan.forward_packed(s) + plan.threads * plan.forward_scratch(s);
+  return plan.forward_packed(s) + plan.threads * plan.forward_scratch();
 }
 
 int64_t attention_backward_workspace(const AttentionShape& s, int threads) {
   const AttentionPlan plan = plan_attention(s, threads);
-  return plan.threads * plan.backward_scratch(s) + plan.backward_partials(s);
+  return plan.threads * plan.backward_scratch() + plan.backward_partials(s);
 }
 
 }  // namespace veomni::ops::kernels

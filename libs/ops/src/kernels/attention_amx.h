@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Attention by AMX's tiles. Scores are made transposed, keys down and kAmxRows queries across: what a softmax does with
+/// a query's scores is then done lane by lane, and probabilities of neighbouring keys become the pairs that a product
+/// over keys reads.
+#pragma once
+
+#include "kernels/amx.h"
+#include "kernels/attention_bf16.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+
+static_assert(kAmxRows == kColumns && kAmxRows == 2 * kTileSide && kAmxRows == kTileTerms);
+
+inline constexpr float kLog2E = 1.44269504f;
+
+/// A value for each of kAmxRows queries.
+struct Lanes {
+  __m512 left, right;
+};
+inline Lanes load_lanes(const float* x) { return {_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16)}; }
+inline Lanes all_lanes(float x) { return {_mm512_set1_ps(x), _mm512_set1_ps(x)}; }
+
+/// 2^x, relative error below 2e-7; 0 below -126, as the float result would be denormal.
+inline __m512 exp2_512(__m512 x) {
+  // Adding 1.5 · 2^23 rounds to a whole number. The form with a rounding mode is not folded by -ffast-math.
+  const __m512 magic = _mm512_set1_ps(12582912.f);
+  const __m512 n = _mm512_sub_round_ps(
+      _mm512_add_round_ps(x, magic, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), magic,
+      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(x, n);
+  // The polynomial of the fifth degree whose largest relative error on [-1/2, 1/2] is least: 7.5e-8.
+  __m512 p = _mm512_set1_ps(1.327647205e-3f);
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.675541385e-3f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550713274e-2f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402211972e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931469671e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.000000072f));
+  const __mmask16 normal =
+      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.f), _CMP_NLT_UQ);  // NaN stays NaN
+  return _mm512_maskz_scalef_ps(normal, p, n);
+}
+
+/// Two rows of kAmxRows floats as words of their bfloat16: out[i] = top[i] | below[i] << 16.
+inline void store_pairs(uint32_t* out, Lanes top, Lanes below) {
+  alignas(64) static const uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                  21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                  11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i order = _mm512_load_si512(kOrder);
+  const auto pairs = [&](__m512 low, __m512 high) {
+    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+  };
+  _mm512_storeu_si512(out, pairs(top.left, below.left));
+  _mm512_storeu_si512(out + 16, pairs(top.right, below.right));
+}
+
+/// kAmxRows rows of x as columns: out[k / 2][i] = x[i, k … k + 1], zeros past `rows` and past `width` up to `columns`, a
+/// multiple of kTileTerms.
+inline void pack_columns(HeadRows x, int64_t rows, int64_t width, int64_t columns, uint32_t* out) {
+  for (int64_t k = 0; k < columns; k += kTileTerms, out += kTileSide * kColumns) {
+    const __mmask32 mask = column_mask(0, width - k);
+    for (int half = 0; half < 2; ++half) {
+      __m512i r[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        const int64_t row = 16 * half + i;
+        r[i] = _mm512_maskz_loadu_epi16(row < rows ? mask : 0, x.data + row * x.stride + k);
+      }
+      transpose_words(r);
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * kColumns + 16 * half, r[i]);
+    }
+  }
+}
+
+/// Rows become columns in squares of kTileTerms: [rows / kTileTerms][columns][kTileTerms] values, zeros up to whole
+/// squares.
+inline void pack_squares(HeadRows x, int64_t rows, int64_t width, int64_t columns, uint32_t* out) {
+  for (int64_t r = 0; r < rows; r += kTileTerms) {
+    for (int64_t c = 0; c < columns; c += kAmxRows, out += kAmxRows * kTileSide) {
+      transpose_square(x.data + r * x.stride + c, x.stride, width - c, rows - r, out, kTileSide);
+    }
+  }
+}
+
+/// As add_products, but kTileTerms terms further a lies `a_step` words on.
+inline void add_steps(const uint32_t* a, int64_t a_stride, int64_t a_step, const uint32_t* b,
+                      int64_t b_stride, int64_t steps) {
+  const int64_t a_bytes = a_stride * 4, b_bytes = b_stride * 4;
+  for (int64_t k = 0; k < steps; ++k, a += a_step, b += kTileSide * b_stride) {
+    load_tile<6>(b, b_bytes);
+    load_tile<7>(b + kTileSide, b_bytes);
+    load_tile<4>(a, a_bytes);
+    load_tile<5>(a + kTileSide * a_stride, a_bytes);
+    multiply_tiles<0, 4, 6>();
+    multiply_tiles<1, 4, 7>();
+    multiply_tiles<2, 5, 6>();
+    multiply_tiles<3, 5, 7>();
+  }
+}
+
+/// out[c, i] = sums[i, c] · scale[i] for i < rows and c < columns of a [columns padded][kAmxRows] array of sums.
+inline void write_transposed(const float* sums, int64_t rows, int64_t columns, Lanes scale,
+                             bf16* out, int64_t stride) {
+  for (int64_t c = 0; c < columns; c += 16) {
+    for (int half = 0; half < 2; ++half) {
+      __m512i r[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        r[i] = _mm512_castps_si512(
+            _mm512_mul_ps(_mm512_loadu_ps(sums + (c + i) * kAmxRows + 16 * half),
+                          half ? scale.right : scale.left));
+      }
+      transpose_words(r);
+      const __mmask16 mask = static_cast<__mmask16>(column_mask(0, columns - c));
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        if (16 * half + i < rows) {
+          _mm256_mask_storeu_epi16(out + (16 * half + i) * stride + c, mask,
+                                   (__m256i)_mm512_cvtneps_pbh(_mm512_castsi512_ps(r[i])));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL

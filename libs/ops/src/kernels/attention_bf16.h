@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What attention's forms in bfloat16 share: how tasks are dealt out, and what happens to finished rows.
+#pragma once
+
+#include <omp.h>
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/attention_tasks.h"
+#include "kernels/avx512_bf16.h"
+
+namespace veomni::ops::kernels::VEOMNI_LEVEL {
+
+/// Rows of one head in a [tokens, heads, width] array.
+struct HeadRows {
+  const bf16* data;
+  int64_t stride;
+};
+inline HeadRows head_rows(const void* base, int64_t heads, int64_t width, int64_t token,
+                          int64_t head) {
+  return {static_cast<const bf16*>(base) + (token * heads + head) * width, heads * width};
+}
+
+/// to[r, 0 … columns) = x[r] and zeros; zero rows up to `padded`.
+inline void copy_rows(HeadRows x, int64_t rows, int64_t width, int64_t padded, int64_t columns,
+                      bf16* to) {
+  for (int64_t r = 0; r < padded; ++r, to += columns) {
+    const int64_t count = r < rows ? width : 0;
+    if (count > 0) std::memcpy(to, x.data + r * x.stride, count * sizeof(bf16));
+    std::memset(to + count, 0, (columns - count) * sizeof(bf16));
+  }
+}
+
+inline float dot(const bf16* x, const bf16* y, int64_t count) {
+  float sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += wide(x[i]) * wide(y[i]);
+  return sum;
+}
+
+/// How a row of a finished softmax ends, from its highest score and the sum relative to it.
+struct RowEnd {
+  float lse, scale;  ///< scale: for the row's weighted sum of values
+};
+inline RowEnd end_row(float top, float sum, const float* sink) {
+  float factor = 1;
+  if (sink) {
+    const float highest = *sink > top ? *sink : top;
+    factor = std::exp(top - highest);
+    sum = sum * factor + std::exp(*sink - highest);
+    top = highest;
+  }
+  if (sum == 0)
+    return {-__builtin_inff(), 0};  // sees nothing; not by `top`: a NaN must come out as NaN
+  return {top + std::log(sum), factor / sum};
+}
+
+/// A segment's keys and values of one kv head as the Form lays them out, in room for padded rows.
+struct PackedKeys {
+  uint32_t *keys, *values;
+};
+
+/// Queries of one head and segment that are attended to together.
+struct QueryBlock {
+  int64_t token, head, rows;
+  int64_t position, keys;  ///< own key of the first; keys of the segment
+
+  QueryBlock part(int64_t first, int64_t most) const {
+    return {token + first, head, min_of(most, rows - first), position + first, keys};
+  }
+};
+
+/// Deals out the forward pass. A Form has
+///   Scope                   lives in a thread while it multiplies
+///   pack(k, v, keys, to)    lays out keys and values once for all queries
+///   attend(block, from, scratch)
+template <typename Form> class ForwardDriver {
+ public:
+  explicit ForwardDriver(const AttentionForward& a)
+      : a_(a),
+        s_(a.shape),
+        plan_(plan_attention(a.shape, omp_get_max_threads())),
+        tokens_(a.shape.cu_q[a.shape.segments]) {}
+
+  void run() const {
+    const std::vector<ForwardTask> tasks = forward_tasks(s_);
+    const int64_t packs = s_.segments * s_.kv_heads, count = tasks.size();
+    float* scratch = static_cast<float*>(a_.workspace) + plan_.forward_packed(s_);
+#pragma omp parallel num_threads(plan_.threads)
+    {
+      [[maybe_unused]] const typename Form::Scope scope;
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < packs; ++i) pack(i / s_.kv_heads, i % s_.kv_heads);
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < count; ++i)
+        attend(tasks[i], scratch + omp_get_thread_num() * plan_.forward_scratch());
+    }
+  }
+
+ protected:
+  void write_lse(const QueryBlock& b, int64_t r, float lse) const {
+    static_cast<float*>(a_.lse)[b.head * tokens_ + b.token + r] = lse;
+  }
+  bf16* out_row(const QueryBlock& b, int64_t r) const {
+    return static_cast<bf16*>(a_.out) + ((b.token + r) * s_.heads + b.head) * s_.v_width;
+  }
+  const float* sink(int64_t head) const {
+    return a_.sinks ? static_cast<const float*>(a_.sinks) + head : nullptr;
+  }
+
+  const AttentionForward& a_;
+  const AttentionShape& s_;
+  const AttentionPlan plan_;
+  const int64_t tokens_;
+
+ private:
+  const Form& form() const { return static_cast<const Form&>(*this); }
+
+  PackedKeys packed(int64_t packed_at, int64_t kv_head, int64_t keys) const {
+    const int64_t padded = round_up(keys, kColumnMultiple), each = plan_.padded_k + plan_.padded_v;
+    auto* at =
+        static_cast<uint32_t*>(a_.workspace) + (packed_at * s_.kv_heads + kv_head * padded) * each;
+    return {at, at + padded * plan_.padded_k / 2};
+  }
+
+  void pack(int64_t segment, int64_t kv_head) const {
+    int64_t packed_at = 0;
+    for (int64_t i = 0; i < segment; ++i)
+      packed_at += round_up(s_.cu_k[i + 1] - s_.cu_k[i], kColumnMultiple);
+    const int64_t begin = s_.cu_k[segment], keys = s_.cu_k[segment + 1] - begin;
+    form().pack(head_rows(a_.k, s_.kv_heads, s_.k_width, begin, kv_head),
+                head_rows(a_.v, s_.kv_heads, s_.v_width, begin, kv_head), keys,
+                packed(packed_at, kv_head, keys));
+  }
+
+  void attend(const ForwardTask& task, float* scratch) const {
+    const int64_t group = s_.heads / s_.kv_heads, q_begin = s_.cu_q[task.segment];
+    const int64_t queries = s_.cu_q[task.segment + 1] - q_begin;
+    const int64_t keys = s_.cu_k[task.segment + 1] - s_.cu_k[task.segment];
+    for (int64_t i = 0; i < group; ++i) {
+      const QueryBlock block{q_begin + task.first_query, task.kv_head * group + i,
+                             min_of(kForwardQueries, queries - task.first_query),
+                             task.first_query + keys - queries, keys};
+      form().attend(block, packed(task.packed_at, task.kv_head, keys), scratch);
+    }
+  }
+};
+
+/// Deals out the backward pass. A Form has
+///   Scope                       lives in a thread while it multiplies
+///   Scratch                     a task's view of its thread's scratch, BackwardSums among it
+///   divide(padded_keys, scratch)  lays one out; `end` is where the scratch's rest begins
+///   pack(k, v, keys, scratch)   lays out keys and values once for the task
+///   run_queries(block, scratch) writes dq and adds to dk and dv, not yet scaled
+struct BackwardSums {
+  float *dk, *dv;  ///< [padded keys][padded width], over the task's queries
+  float* end;
+};
+template <typename Form> class BackwardDriver {
+ public:
+  explicit BackwardDriver(const AttentionBackward& a)
+      : a_(a),
+        s_(a.shape),
+        plan_(plan_attention(a.shape, omp_get_max_threads())),
+        tokens_(a.shape.cu_q[a.shape.segments]) {}
+
+  void run() const {
+    const std::vector<BackwardTask> tasks = backward_tasks(s_, plan_.splits);
+    const int64_t count = tasks.size(), sums = plan_.splits > 1 ? s_.segments * s_.kv_heads : 0;
+#pragma omp parallel num_threads(plan_.threads)
+    {
+      [[maybe_unused]] const typename Form::Scope scope;
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < count; ++i)
+        run_task(tasks[i], static_cast<float*>(a_.workspace) +
+                               omp_get_thread_num() * plan_.backward_scratch());
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < sums; ++i) sum_splits(i / s_.kv_heads, i % s_.kv_heads);
+#pragma omp for schedule(static)
+      for (int64_t h = 0; h < (a_.dsinks ? s_.heads : 0); ++h) sink_gradient(h);
+    }
+  }
+
+ protected:
+  float scale() const { return static_cast<float>(s_.scale); }
+  HeadRows q_rows(const QueryBlock& b) const {
+    return head_rows(a_.q, s_.heads, s_.k_width, b.token, b.head);
+  }
+  HeadRows dout_rows(const QueryBlock& b) const {
+    return head_rows(a_.dout, s_.heads, s_.v_width, b.token, b.head);
+  }
+  bf16* dq(const QueryBlock& b) const {
+    return static_cast<bf16*>(a_.dq) + (b.token * s_.heads + b.head) * s_.k_width;
+  }
+
+  /// lse and delta = dout · out of the block's rows; up to `padded`, what makes probabilities 0.
+  void load_rows(const QueryBlock& b, int64_t padded, float* lse, float* delta) const {
+    const HeadRows dout = dout_rows(b),
+                   out = head_rows(a_.out, s_.heads, s_.v_width, b.token, b.head);
+    for (int64_t r = 0; r < padded; ++r) {
+      const bool exists = r < b.rows;
+      lse[r] = exists ? static_cast<const float*>(a_.lse)[b.head * tokens_ + b.token + r]
+                      : __builtin_inff();
+      delta[r] =
+          exists ? dot(dout.data + r * dout.stride, out.data + r * out.stride, s_.v_width) : 0;
+    }
+  }
+
+  /// The softmax of a single score is constant: its gradient is an exact zero, not a rounding error.
+  bool is_constant(const KeyRange& seen) const { return seen.first == seen.last && !a_.sinks; }
+
+  const AttentionBackward& a_;
+  const AttentionShape& s_;
+  const AttentionPlan plan_;
+  const int64_t tokens_;
+
+ private:
+  const Form& form() const { return static_cast<const Form&>(*this); }
+  int64_t num_keys(int64_t segment) const { return s_.cu_k[segment + 1] - s_.cu_k[segment]; }
+
+  float* partial(int64_t split, int64_t segment, int64_t kv_head) const {
+    int64_t row = 0, rows = plan_.sum_padded_keys + kRowMultiple * s_.segments;
+    for (int64_t i = 0; i < segment; ++i)
+      row += round_up(num_keys(i), kColumnMultiple) + kRowMultiple;
+    return static_cast<float*>(a_.workspace) + plan_.threads * plan_.backward_scratch() +
+           ((split * s_.kv_heads + kv_head) * rows + row) * (plan_.padded_k + plan_.padded_v);
+  }
+  float* dv_after(float* dk, int64_t padded_keys) const {
+    return dk + (padded_keys + kRowMultiple) * plan_.padded_k;
+  }
+
+  void run_task(const BackwardTask& task, float* scratch) const {
+    const int64_t begin = s_.cu_k[task.segment], keys = num_keys(task.segment);
+    const int64_t q_begin = s_.cu_q[task.segment], queries = s_.cu_q[task.segment + 1] - q_begin;
+    const int64_t padded_keys = round_up(keys, kColumnMultiple);
+    auto w = form().divide(padded_keys, scratch);
+    w.dk = plan_.splits > 1 ? partial(task.split, task.segment, task.kv_head) : w.end;
+    w.dv = dv_after(w.dk, padded_keys);
+    fill(w.dk, w.dk + plan_.backward_sums(padded_keys), 0.f);
+    form().pack(head_rows(a_.k, s_.kv_heads, s_.k_width, begin, task.kv_head),
+                head_rows(a_.v, s_.kv_heads, s_.v_width, begin, task.kv_head), keys, w);
+    const int64_t group = s_.heads / s_.kv_heads;
+    for (int64_t i = 0; i < group; ++i) {
+      for (int64_t q0 = task.first_query; q0 < task.end_query; q0 += kBackwardQueries) {
+        const QueryBlock block{q_begin + q0, task.kv_head * group + i,
+                               min_of(kBackwardQueries, task.end_query - q0), q0 + keys - queries,
+                               keys};
+        form().run_queries(block, w);
+      }
+    }
+    if (plan_.splits == 1) write_sums(task.segment, task.kv_head, w.dk, w.dv);
+  }
+
+  void write_sums(int64_t segment, int64_t kv_head, const float* dk, const float* dv) const {
+    const int64_t begin = s_.cu_k[segment];
+    for (int64_t j = 0; j < num_keys(segment); ++j) {
+      bf16* to_k = static_cast<bf16*>(a_.dk) + ((begin + j) * s_.kv_heads + kv_head) * s_.k_width;
+      bf16* to_v = static_cast<bf16*>(a_.dv) + ((begin + j) * s_.kv_heads + kv_head) * s_.v_width;
+      for (int64_t c = 0; c < s_.k_width; ++c)
+        to_k[c] = narrow<bf16>(dk[j * plan_.padded_k + c] * scale());
+      for (int64_t c = 0; c < s_.v_width; ++c) to_v[c] = narrow<bf16>(dv[j * plan_.padded_v + c]);
+    }
+  }
+
+  void sum_splits(int64_t segment, int64_t kv_head) const {
+    const int64_t padded_keys = round_up(num_keys(segment), kColumnMultiple);
+    if (padded_keys == 0) return;
+    float* sum = partial(0, segment, kv_head);
+    for (int64_t p = 1; p < plan_.splits; ++p) {
+      const float* more = partial(p, segment, kv_head);
+      for (int64_t i = 0; i < plan_.backward_sums(padded_keys); ++i) sum[i] += more[i];
+    }
+    write_sums(segment, kv_head, sum, dv_after(sum, padded_keys));
+  }
+
+  /// The sink's probability p gains Σ_t −p_t · delta_t: it carries no value.
+  void sink_gradient(int64_t head) const {
+    float sum = 0;
+    const float sink = static_cast<const float*>(a_.sinks)[head];
+    for (int64_t t = 0; t < tokens_; ++t) {
+      const int64_t at = (t * s_.heads + head) * s_.v_width;
+      const float delta = dot(static_cast<const bf16*>(a_.dout) + at,
+                              static_cast<const bf16*>(a_.out) + at, s_.v_width);
+      sum -= std::exp(sink - static_cast<const float*>(a_.lse)[head * tokens_ + t]) * delta;
+    }
+    static_cast<float*>(a_.dsinks)[head] = sum;
+  }
+};
+
+}  // namespace veomni::ops::kernels::VEOMNI_LEVEL
