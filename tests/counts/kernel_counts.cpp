@@ -199,6 +199,7 @@ void Counter::losses() {
   count("CrossEntropy", "16x256",
         CrossEntropy{dtype_, R, V, true, in(n), nullptr, index(R, V), weights, out(R)});
   count("WeightedSum", "4096", WeightedSum{dtype_, n, weights, acc(n), out(1)});
+  count("SumOfSquares", "4096", SumOfSquares{dtype_, n, in(n), out(1)});
   for (const bool squared : {true, false}) {
     const std::string kind = squared ? "(squared)" : "(absolute)";
     count(("ErrorSum" + kind).c_str(), "4096",

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
+#include "launch.h"
 #include "veomni/base/error.h"
 
 namespace veomni::ops {
@@ -26,6 +28,20 @@ double relative_error(at::Tensor a, at::Tensor b, double all_norm, int64_t all_n
       all_numel > 0 ? std::sqrt(static_cast<double>(b.numel()) / static_cast<double>(all_numel))
                     : 0;
   return difference / std::max(norm, 1e-3 * share * all_norm);
+}
+
+double sum_of_squares(at::Tensor x) {
+  VEOMNI_CHECK(x.defined() && !x.is_meta(), "sum_of_squares: x has no values");
+  const at::NoGradGuard no_grad;
+  const at::Tensor values = x.contiguous();
+  const int64_t stretches =
+      (values.numel() + kernels::kSquaresStretch - 1) / kernels::kSquaresStretch;
+  const at::Tensor sums = at::empty({stretches}, values.options().dtype(at::kDouble));
+  launch(values.device(), kernels::SumOfSquares{kernel_dtype(values, "sum_of_squares"),
+                                                values.numel(), in(values), out(sums)});
+  const at::Tensor on_host = sums.cpu();
+  const double* partial = on_host.const_data_ptr<double>();
+  return std::accumulate(partial, partial + stretches, 0.0);
 }
 
 }  // namespace veomni::ops

@@ -344,6 +344,15 @@ struct NormalizeBackward {
   const void* dout;
   void* dx;
 };
+/// Elements that one partial sum covers, whatever number of threads computes them.
+inline constexpr int64_t kSquaresStretch = 1 << 16;
+/// sums[s] (double) = Σ x² over stretch s.
+struct SumOfSquares {
+  DType dtype;
+  int64_t count;
+  const void* x;
+  void* sums;
+};
 /// out[0] (acc) = scale · Σ (a − b)², or of |a − b|.
 struct ErrorSum {
   DType dtype;

@@ -38,6 +38,7 @@
   X(NearestCode) \
   X(NormalizeForward) \
   X(NormalizeBackward) \
+  X(SumOfSquares) \
   X(ErrorSum) \
   X(ErrorSlope) \
   X(AttentionForward) \

@@ -135,6 +135,23 @@ template <typename T> void normalize_backward(const NormalizeBackward& a) {
   }
 }
 
+template <typename T> void sum_of_squares(const SumOfSquares& a) {
+  const T* x = static_cast<const T*>(a.x);
+  double* sums = static_cast<double*>(a.sums);
+  const int64_t stretches = (a.count + kSquaresStretch - 1) / kSquaresStretch;
+#pragma omp parallel for schedule(static) if (a.count > kParallelGrain)
+  for (int64_t s = 0; s < stretches; ++s) {
+    const int64_t begin = s * kSquaresStretch, end = min_of(begin + kSquaresStretch, a.count);
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = begin; i < end; ++i) {
+      const double value = wide(x[i]);
+      sum += value * value;
+    }
+    sums[s] = sum;
+  }
+}
+
 template <typename T, bool squared> void error_sum(const ErrorSum& a) {
   using A = Acc<T>;
   const T *left = static_cast<const T*>(a.a), *right = static_cast<const T*>(a.b);
@@ -182,6 +199,9 @@ void run(const NormalizeForward& a) {
 }
 void run(const NormalizeBackward& a) {
   for_type(a.dtype, [&](auto t) { normalize_backward<decltype(t)>(a); });
+}
+void run(const SumOfSquares& a) {
+  for_type(a.dtype, [&](auto t) { sum_of_squares<decltype(t)>(a); });
 }
 void run(const ErrorSum& a) {
   for_type(a.dtype, [&](auto t) {

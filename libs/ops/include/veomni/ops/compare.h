@@ -16,4 +16,10 @@ namespace veomni::ops {
 /// @throws veomni::Error for undefined tensors or different shapes.
 double relative_error(torch::Tensor a, torch::Tensor b, double all_norm = 0, int64_t all_numel = 0);
 
+/// Σ x² over all elements, accumulated in float64 in an order that does not depend on the number of threads; NaN or infinity
+/// if x holds one. Waits for the device.
+///
+/// @param x  float32, float64 or bfloat16; strided inputs are copied; not on meta
+double sum_of_squares(torch::Tensor x);
+
 }  // namespace veomni::ops
