@@ -186,7 +186,7 @@ void Counter::heads() {
           QkNormRopeBackward{dtype_, shape, in(q + 2 * kv), q_weight, k_weight, acc(R), acc(R),
                              acc(norms), in(q), in(kv), in(kv), out(q + 2 * kv),
                              normed ? out(K) : nullptr, normed ? out(K) : nullptr,
-                             normed ? out(kReductionBlocks * 2 * K) : nullptr});
+                             normed ? out(kReductionBlocks * 3 * K) : nullptr});
   }
 }
 

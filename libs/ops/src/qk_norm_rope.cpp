@@ -61,7 +61,7 @@ struct QkNormRopeFunction : torch::autograd::Function<QkNormRopeFunction> {
     Tensor workspace;
     if (q_weight.defined() || k_weight.defined()) {
       workspace =
-          at::empty({std::min(tokens, kernels::kReductionBlocks), 2, width}, acc_options(like));
+          at::empty({std::min(tokens, kernels::kReductionBlocks), 3, width}, acc_options(like));
     }
     if (context->needs_input_grad(0))
       result[0] = at::empty({tokens, (heads + 2 * kv_heads) * width}, like.options());

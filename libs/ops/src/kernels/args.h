@@ -263,7 +263,7 @@ struct QkNormRopeBackward {
   void* dqkv;
   void* dq_weight;
   void* dk_weight;  ///< both acc [width]
-  void* workspace;  ///< acc [kReductionBlocks, 2, width], with a norm
+  void* workspace;  ///< acc [kReductionBlocks, 3, width], with a norm
 };
 
 struct SwigluForward {

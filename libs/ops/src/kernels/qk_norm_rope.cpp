@@ -2,22 +2,21 @@
 // What stands between the projection to q, k and v and attention, in one pass over memory. A row of qkv is a token; its heads
 // are those of q, k and v in turn.
 #include <cmath>
+#include <cstring>
 
 #include "kernels/kernel_list.h"
-#include "kernels/number.h"
+#include "kernels/lanes.h"
 #include "kernels/reduction.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
 template <typename T> inline void copy(const T* from, int64_t count, T* to) {
-#pragma omp simd
-  for (int64_t j = 0; j < count; ++j) to[j] = from[j];
+  std::memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
 }
 
 template <typename T> inline void zero(T* out, int64_t count) {
-#pragma omp simd
-  for (int64_t j = 0; j < count; ++j) out[j] = T{};
+  std::memset(out, 0, static_cast<size_t>(count) * sizeof(T));
 }
 
 /// A row of what may be missing.
@@ -34,44 +33,54 @@ template <typename A> struct Angles {
         sin(static_cast<const A*>(a.sin) + token * a.shape.half) {}
 };
 
-template <typename T, bool norm>
-inline void forward_head(const QkvShape& s, const T* x, const T* weight,
-                         const Angles<Acc<T>>& angles, double eps, T* out, Acc<T>* rstd) {
+template <typename T> inline Acc<T> reciprocal_rms(const T* x, int64_t width, Acc<T> eps) {
   using A = Acc<T>;
-  A scale = 1;
-  if constexpr (norm) {
-    A sum = 0;
-    for (int64_t j = 0; j < s.width; ++j) sum += wide(x[j]) * wide(x[j]);
-    *rstd = scale = A(1) / std::sqrt(sum / A(s.width) + A(eps));
-  }
+  LaneSum<A> squares;
+  for_lanes<A>(0, width, [&](auto lanes, int64_t j) {
+    const auto value = lanes.get(x + j);
+    squares.add(value * value);
+  });
+  return A(1) / std::sqrt(squares.total() / A(width) + eps);
+}
+
+/// One head, normed by rstd and weight (null: not) and turned.
+template <bool norm, typename T>
+inline void forward_head(const T* x, int64_t width, int64_t half, const T* weight, Acc<T> rstd,
+                         Angles<Acc<T>> angles, T* out) {
+  using A = Acc<T>;
   // Rounded wherever rms_norm and rope, called in turn, would round.
-  const auto value = [=](int64_t j) {
-    if constexpr (norm) return rounded<T>(wide(weight[j]) * rounded<T>(wide(x[j]) * scale));
-    return wide(x[j]);
+  const auto value = [=](auto lanes, int64_t j) {
+    const auto raw = lanes.get(x + j);
+    if constexpr (!norm) return raw;
+    const auto normed = lanes.template round<T>(raw * rstd);
+    return lanes.template round<T>(lanes.get(weight + j) * normed);
   };
-#pragma omp simd
-  for (int64_t r = 0; r < s.half; ++r) {
-    const A first = value(r), second = value(r + s.half);
-    out[r] = narrow<T>(first * angles.cos[r] - second * angles.sin[r]);
-    out[r + s.half] = narrow<T>(second * angles.cos[r] + first * angles.sin[r]);
-  }
-#pragma omp simd
-  for (int64_t j = 2 * s.half; j < s.width; ++j) out[j] = narrow<T>(value(j));
+  for_lanes<A>(0, half, [=](auto lanes, int64_t r) {
+    const auto first = value(lanes, r), second = value(lanes, r + half);
+    const auto cos = lanes.get(angles.cos + r), sin = lanes.get(angles.sin + r);
+    lanes.put(out + r, first * cos - second * sin);
+    lanes.put(out + r + half, second * cos + first * sin);
+  });
+  for_lanes<A>(2 * half, width,
+               [=](auto lanes, int64_t j) { lanes.put(out + j, value(lanes, j)); });
 }
 
 /// `heads` heads of q or k of one token.
 template <typename T>
 void forward_heads(const QkNormRopeForward& a, int64_t token, int64_t heads, const T* x,
                    const T* weight, T* out, Acc<T>* rstd) {
-  const QkvShape& s = a.shape;
+  const int64_t width = a.shape.width, half = a.shape.half;
   const Angles<Acc<T>> angles(a, token);
-  for (int64_t h = 0; h < heads; ++h, x += s.width, out += s.width) {
-    if (weight) {
-      forward_head<T, true>(s, x, weight, angles, a.eps, out, rstd + h);
-    } else {
-      forward_head<T, false>(s, x, weight, angles, a.eps, out, nullptr);
-    }
+  if (!weight) {
+    for (int64_t h = 0; h < heads; ++h)
+      forward_head<false, T>(x + h * width, width, half, nullptr, 1, angles, out + h * width);
+    return;
   }
+  // The roots of all heads first: each waits for its sum, and nothing here waits for it.
+  const Acc<T> eps = static_cast<Acc<T>>(a.eps);
+  for (int64_t h = 0; h < heads; ++h) rstd[h] = reciprocal_rms(x + h * width, width, eps);
+  for (int64_t h = 0; h < heads; ++h)
+    forward_head<true>(x + h * width, width, half, weight, rstd[h], angles, out + h * width);
 }
 
 template <typename T> void forward(const QkNormRopeForward& a) {
@@ -90,78 +99,76 @@ template <typename T> void forward(const QkNormRopeForward& a) {
   }
 }
 
-/// The gradient of a head before it was turned, at r and at r + half.
-template <typename T> struct TurnedBack {
-  const T* dout;
-  Angles<Acc<T>> angles;
-  int64_t half;
-  Acc<T> first(int64_t r) const {
-    return wide(dout[r]) * angles.cos[r] + wide(dout[r + half]) * angles.sin[r];
-  }
-  Acc<T> second(int64_t r) const {
-    return wide(dout[r + half]) * angles.cos[r] - wide(dout[r]) * angles.sin[r];
-  }
-};
-
-template <typename T> inline void backward_head(const QkvShape& s, const TurnedBack<T>& g, T* dx) {
-#pragma omp simd
-  for (int64_t r = 0; r < s.half; ++r) {
-    dx[r] = narrow<T>(g.first(r));
-    dx[r + s.half] = narrow<T>(g.second(r));
-  }
-  copy(g.dout + 2 * s.half, s.width - 2 * s.half, dx + 2 * s.half);
+/// Calls take(lanes, j, gradient) for every dimension j of a head, the gradient as it was before it was turned.
+template <typename T, typename Take>
+inline void turned_back(const T* dout, int64_t width, int64_t half, Angles<Acc<T>> angles,
+                        const Take& take) {
+  for_lanes<Acc<T>>(0, half, [&](auto lanes, int64_t r) {
+    const auto cos = lanes.get(angles.cos + r), sin = lanes.get(angles.sin + r);
+    const auto first = lanes.get(dout + r), second = lanes.get(dout + r + half);
+    take(lanes, r, first * cos + second * sin);
+    take(lanes, r + half, second * cos - first * sin);
+  });
+  for_lanes<Acc<T>>(2 * half, width,
+                    [&](auto lanes, int64_t j) { take(lanes, j, lanes.get(dout + j)); });
 }
 
-/// The same behind a norm; adds to dweight. dx may be null.
 template <typename T>
-inline void backward_normed_head(const QkvShape& s, const TurnedBack<T>& g, const T* x,
-                                 const T* weight, Acc<T> rstd, T* dx, Acc<T>* dweight) {
+inline void backward_head(const T* dout, int64_t width, int64_t half, Angles<Acc<T>> angles,
+                          T* dx) {
+  turned_back(dout, width, half, angles,
+              [=](auto lanes, int64_t j, auto gradient) { lanes.put(dx + j, gradient); });
+}
+
+/// What a block of tokens adds up, and room for one head.
+template <typename A> struct NormSums { A *dweight, *scratch; };
+
+/// The same behind a norm. dx may be null.
+template <typename T>
+inline void backward_normed_head(const T* dout, int64_t width, int64_t half, Angles<Acc<T>> angles,
+                                 const T* x, const T* weight, Acc<T> rstd, T* dx,
+                                 NormSums<Acc<T>> sums) {
   using A = Acc<T>;
-  A dot = 0;
-  const auto take = [=](int64_t j, A gradient) {
-    dweight[j] += gradient * rounded<T>(wide(x[j]) * rstd);
-    return gradient * wide(weight[j]) * wide(x[j]);
-  };
-#pragma omp simd reduction(+ : dot)
-  for (int64_t r = 0; r < s.half; ++r) dot += take(r, g.first(r)) + take(r + s.half, g.second(r));
-#pragma omp simd reduction(+ : dot)
-  for (int64_t j = 2 * s.half; j < s.width; ++j) dot += take(j, wide(g.dout[j]));
+  LaneSum<A> dot;
+  turned_back(dout, width, half, angles,
+              [&dot, x, weight, rstd, sums](auto lanes, int64_t j, auto gradient) {
+                const auto value = lanes.get(x + j), weighted = gradient * lanes.get(weight + j);
+                lanes.put(sums.dweight + j, lanes.get(sums.dweight + j) +
+                                                gradient * lanes.template round<T>(value * rstd));
+                lanes.put(sums.scratch + j, weighted);
+                dot.add(weighted * value);
+              });
   if (!dx) return;
-  const A correction = dot * rstd * rstd * rstd / A(s.width);
-  const auto slope = [=](int64_t j, A gradient) {
-    return narrow<T>(gradient * wide(weight[j]) * rstd - wide(x[j]) * correction);
-  };
-#pragma omp simd
-  for (int64_t r = 0; r < s.half; ++r) {
-    dx[r] = slope(r, g.first(r));
-    dx[r + s.half] = slope(r + s.half, g.second(r));
-  }
-#pragma omp simd
-  for (int64_t j = 2 * s.half; j < s.width; ++j) dx[j] = slope(j, wide(g.dout[j]));
+  const A correction = dot.total() * rstd * rstd * rstd / A(width);
+  for_lanes<A>(0, width, [=](auto lanes, int64_t j) {
+    lanes.put(dx + j, lanes.get(sums.scratch + j) * rstd - lanes.get(x + j) * correction);
+  });
 }
 
 /// `heads` heads of q or k of one token.
 template <typename T>
 void backward_heads(const QkNormRopeBackward& a, int64_t token, int64_t heads, const T* x,
-                    const T* weight, const Acc<T>* rstd, const T* dout, T* dx, Acc<T>* dweight) {
-  const QkvShape& s = a.shape;
+                    const T* weight, const Acc<T>* rstd, const T* dout, T* dx,
+                    NormSums<Acc<T>> sums) {
+  const int64_t width = a.shape.width, half = a.shape.half;
   if (!dout) {
-    if (dx) zero(dx, heads * s.width);
+    if (dx) zero(dx, heads * width);
     return;
   }
-  TurnedBack<T> g{dout, Angles<Acc<T>>(a, token), s.half};
-  for (int64_t h = 0; h < heads; ++h, g.dout += s.width) {
-    T* dx_head = dx ? dx + h * s.width : nullptr;
+  const Angles<Acc<T>> angles(a, token);
+  for (int64_t h = 0; h < heads; ++h, dout += width) {
+    T* dx_head = part(dx, h * width);
     if (weight) {
-      backward_normed_head<T>(s, g, x + h * s.width, weight, rstd[h], dx_head, dweight);
+      backward_normed_head(dout, width, half, angles, x + h * width, weight, rstd[h], dx_head,
+                           sums);
     } else if (dx) {
-      backward_head<T>(s, g, dx_head);
+      backward_head(dout, width, half, angles, dx_head);
     }
   }
 }
 
 template <typename T>
-void backward_token(const QkNormRopeBackward& a, int64_t t, Acc<T>* dq_weight, Acc<T>* dk_weight) {
+void backward_token(const QkNormRopeBackward& a, int64_t t, Acc<T>* workspace) {
   const QkvShape& s = a.shape;
   const int64_t q_width = s.heads * s.width, kv_width = s.kv_heads * s.width;
   const int64_t row = q_width + 2 * kv_width;
@@ -171,9 +178,12 @@ void backward_token(const QkNormRopeBackward& a, int64_t t, Acc<T>* dq_weight, A
   const T* dq = part(static_cast<const T*>(a.dq), t * q_width);
   const T* dk = part(static_cast<const T*>(a.dk), t * kv_width);
   const T* dv = part(static_cast<const T*>(a.dv), t * kv_width);
-  backward_heads<T>(a, t, s.heads, x, static_cast<const T*>(a.q_weight), rstd, dq, dx, dq_weight);
+  Acc<T>* scratch = part(workspace, 2 * s.width);
+  backward_heads<T>(a, t, s.heads, x, static_cast<const T*>(a.q_weight), rstd, dq, dx,
+                    {workspace, scratch});
   backward_heads<T>(a, t, s.kv_heads, part(x, q_width), static_cast<const T*>(a.k_weight),
-                    part(rstd, s.heads), dk, part(dx, q_width), dk_weight);
+                    part(rstd, s.heads), dk, part(dx, q_width),
+                    {part(workspace, s.width), scratch});
   if (!dx) return;
   T* dx_v = dx + q_width + kv_width;
   if (dv) {
@@ -186,16 +196,15 @@ void backward_token(const QkNormRopeBackward& a, int64_t t, Acc<T>* dq_weight, A
 template <typename T> void backward(const QkNormRopeBackward& a) {
   using A = Acc<T>;
   const QkvShape& s = a.shape;
-  const int64_t blocks = min_of(kReductionBlocks, s.tokens), stride = 2 * s.width;
+  const int64_t blocks = min_of(kReductionBlocks, s.tokens), stride = 3 * s.width;
   const int64_t elements = s.tokens * (s.heads + 2 * s.kv_heads) * s.width;
   A* workspace = static_cast<A*>(a.workspace);
 #pragma omp parallel for schedule(static) if (elements > kParallelGrain)
   for (int64_t b = 0; b < blocks; ++b) {
-    A* dweight = part(workspace, b * stride);
-    if (dweight) zero(dweight, stride);
+    A* mine = part(workspace, b * stride);
+    if (mine) zero(mine, 2 * s.width);
     const int64_t end = block_begin(b + 1, blocks, s.tokens);
-    for (int64_t t = block_begin(b, blocks, s.tokens); t < end; ++t)
-      backward_token<T>(a, t, dweight, part(dweight, s.width));
+    for (int64_t t = block_begin(b, blocks, s.tokens); t < end; ++t) backward_token<T>(a, t, mine);
   }
   if (a.dq_weight) sum_blocks(workspace, blocks, stride, s.width, static_cast<A*>(a.dq_weight));
   if (a.dk_weight)
