@@ -23,8 +23,9 @@ inline Words rounded_words(Vector<float> x) {
 
 inline Vector<float> rounded_to_bf16(Vector<float> x) {
 #if defined(__AVX512BF16__)
-  const __m512i halves = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
-  return reinterpret_cast<Vector<float>>(_mm512_slli_epi32(halves, 16));
+  const auto halves = (__m256i)_mm512_cvtneps_pbh(x);
+  const auto words = reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(0xffff, halves));
+  return reinterpret_cast<Vector<float>>(words << 16);
 #else
   return reinterpret_cast<Vector<float>>(rounded_words(x) & 0xffff0000u);
 #endif
@@ -35,7 +36,7 @@ inline void store(bf16* p, Vector<float> x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x));
 #elif defined(__AVX512F__)
   const __m512i halves = reinterpret_cast<__m512i>(rounded_words(x) >> 16);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(halves));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi32_epi16(0xffff, halves));
 #else
   *reinterpret_cast<Halves*>(p) = __builtin_convertvector(rounded_words(x) >> 16, Halves);
 #endif
