@@ -184,7 +184,8 @@ TEST(QkNormRope, FrozenInputsGetNoGradient) {
       flat(shape.apply(t, table)).pow(2).sum().backward();
       for (size_t i = 0; i < t.size(); ++i) {
         ASSERT_EQ(t[i].grad().defined(), (trained >> i & 1U) != 0) << i;
-        if (t[i].grad().defined()) EXPECT_TRUE(at::equal(t[i].grad(), all[i].grad())) << i;
+        if (!t[i].grad().defined()) continue;
+        EXPECT_TRUE(at::equal(t[i].grad(), all[i].grad())) << i;
       }
     }
   }
