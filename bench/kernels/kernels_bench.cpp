@@ -41,16 +41,15 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 // Only the pass itself is timed: backward needs a forward before each of its runs.
 void time_op(State& state, const OpCase& op, bool ours, Pass pass) {
   const Built built = op.build(ours);
-  const torch::Tensor dout = random(built.forward().sizes(), built.forward().scalar_type());
-  const auto backward = [&](const torch::Tensor& out) {
-    return torch::autograd::grad({out}, built.leaves, {op.whole ? torch::ones_like(out) : dout});
-  };
+  std::vector<torch::Tensor> douts;
+  for (const torch::Tensor& out : built.forward())
+    douts.push_back(op.whole ? torch::ones_like(out) : random(out.sizes(), out.scalar_type()));
   for (auto _ : state) {
     auto begin = std::chrono::steady_clock::now();
-    const torch::Tensor out = built.forward();
+    const Results out = built.forward();
     if (pass == Pass::kBackward) begin = std::chrono::steady_clock::now();
     std::vector<torch::Tensor> gradients;
-    if (pass != Pass::kForward) gradients = backward(out);
+    if (pass != Pass::kForward) gradients = torch::autograd::grad(out, built.leaves, douts);
     state.SetIterationTime(seconds_since(begin));
   }
   const Work& work = op.work;

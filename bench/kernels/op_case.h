@@ -10,9 +10,16 @@
 
 namespace veomni::bench {
 
+/// What an op returns: mostly one tensor.
+struct Results : std::vector<torch::Tensor> {
+  Results(torch::Tensor one)
+      : vector{std::move(one)} {}  // NOLINT: implicit, for functions that return one
+  using vector::vector;
+};
+
 /// The op over tensors of its own.
 struct Built {
-  std::function<torch::Tensor()> forward;
+  std::function<Results()> forward;
   std::vector<torch::Tensor> leaves;  ///< what backward gives gradients of; none: no backward
 };
 

@@ -11,6 +11,7 @@
 #include "veomni/ops/linear.h"
 #include "veomni/ops/loss.h"
 #include "veomni/ops/norm.h"
+#include "veomni/ops/qk_norm_rope.h"
 #include "veomni/ops/rope.h"
 #include "veomni/ops/rows.h"
 
@@ -149,24 +150,68 @@ void add_elementwise(std::vector<OpCase>& cases, torch::ScalarType dtype) {
            return Built{[=] { return ours ? pair.first(x) : pair.second(x); }, {x}};
          }});
   }
+}
+
+/// Cosines and sines as transformers' rotation reads them: twice, side by side, in the dtype of x.
+struct AtenAngles {
+  AtenAngles(const ops::RopeTable& table, torch::ScalarType dtype)
+      : cos(wide(table.cos_TR, dtype)), sin(wide(table.sin_TR, dtype)) {}
+  static Tensor wide(const Tensor& t, torch::ScalarType dtype) {
+    return at::cat({t, t}, 1).unsqueeze(1).to(dtype);
+  }
+  Tensor rotate(const Tensor& x_THK) const {
+    const auto halves = x_THK.chunk(2, -1);
+    return x_THK * cos + at::cat({-halves[1], halves[0]}, -1) * sin;
+  }
+  Tensor cos, sin;
+};
+
+ops::RopeTable table_of(torch::ScalarType dtype) {
+  return ops::rope_table(torch::arange(kT), ops::default_inv_freq(1e6, kK), dtype);
+}
+
+void add_rope(std::vector<OpCase>& cases, torch::ScalarType dtype) {
   const double heads = 1.0 * kT * kH * kK;
   cases.push_back(
       {"rope", "2048 x 8 x 64", dtype, moved(dtype, 2 * heads, 2 * heads), [=](bool ours) {
          auto x_THK = leaf({kT, kH, kK}, dtype);
-         const auto table =
-             ops::rope_table(torch::arange(kT), ops::default_inv_freq(1e6, kK), dtype);
-         // As transformers rotates: x cos + (-second half, first half) sin, in the dtype of x.
-         const auto wide = [&](const Tensor& t) {
-           return at::cat({t, t}, 1).unsqueeze(1).to(dtype);
-         };
-         const Tensor cos = wide(table.cos_TR), sin = wide(table.sin_TR);
-         return Built{[=] {
-                        if (ours) return ops::rope(x_THK, table);
-                        const auto halves = x_THK.chunk(2, -1);
-                        return x_THK * cos + at::cat({-halves[1], halves[0]}, -1) * sin;
-                      },
+         const auto table = table_of(dtype);
+         const AtenAngles angles(table, dtype);
+         return Built{[=] { return ours ? ops::rope(x_THK, table) : angles.rotate(x_THK); },
                       {x_THK}};
        }});
+}
+
+/// As transformers makes q, k and v of one projection, except that attention's transposed layout is not asked for.
+Results aten_qk_norm_rope(const Tensor& qkv, const Tensor& q_weight_K, const Tensor& k_weight_K,
+                          const AtenAngles& angles) {
+  const auto parts = qkv.view({kT, kH + 2 * kG, kK}).split_with_sizes({kH, kG, kG}, 1);
+  const auto turned = [&](const Tensor& x_THK, const Tensor& weight_K) {
+    return angles.rotate(weight_K.defined() ? at::rms_norm(x_THK, {kK}, weight_K, 1e-6) : x_THK);
+  };
+  return {turned(parts[0], q_weight_K), turned(parts[1], k_weight_K), parts[2].contiguous()};
+}
+
+void add_qk_norm_rope(std::vector<OpCase>& cases, torch::ScalarType dtype, bool normed) {
+  const double n = 1.0 * kT * (kH + 2 * kG) * kK;
+  cases.push_back({normed ? "qk_norm_rope" : "qk_norm_rope, no norm", "2048 x (8 + 2 x 4) x 64",
+                   dtype, moved(dtype, 2 * n, (normed ? 3 : 2) * n), [=](bool ours) {
+                     std::vector<Tensor> leaves = {leaf({kT, (kH + 2 * kG) * kK}, dtype)};
+                     Tensor q_K, k_K;
+                     if (normed) {
+                       leaves.push_back(q_K = weight({kK}, dtype, ours));
+                       leaves.push_back(k_K = weight({kK}, dtype, ours));
+                     }
+                     const auto table = table_of(dtype);
+                     const AtenAngles angles(table, dtype);
+                     return Built{
+                         [=, qkv = leaves[0]]() -> Results {
+                           if (!ours) return aten_qk_norm_rope(qkv, q_K, k_K, angles);
+                           auto heads = ops::qk_norm_rope(qkv, kH, kG, table, {q_K, k_K, 1e-6});
+                           return {heads.q_THK, heads.k_TGK, heads.v_TGK};
+                         },
+                         leaves};
+                   }});
 }
 
 void add_rows(std::vector<OpCase>& cases, torch::ScalarType dtype) {
@@ -250,6 +295,8 @@ void add_language(std::vector<OpCase>& cases, torch::ScalarType dtype) {
                  false});
   add_norms(cases, dtype);
   add_elementwise(cases, dtype);
+  add_rope(cases, dtype);
+  for (const bool normed : {true, false}) add_qk_norm_rope(cases, dtype, normed);
   add_rows(cases, dtype);
   add_loss(cases, dtype);
 }

@@ -68,6 +68,7 @@ class Counter {
     products();
     rows_and_norms();
     pictures();
+    heads();
     elementwise();
     losses();
     attention();
@@ -95,6 +96,7 @@ class Counter {
   void products();
   void rows_and_norms();
   void pictures();
+  void heads();
   void elementwise();
   void losses();
   void attention();
@@ -167,6 +169,25 @@ void Counter::pictures() {
         RepeatPixels{dtype_, 16, 8, 16, in(16 * 8 * 16), out(4 * 16 * 8 * 16)});
   count("SumPixels", "16x8x16",
         SumPixels{dtype_, 16, 8, 16, in(4 * 16 * 8 * 16), out(16 * 8 * 16)});
+}
+
+void Counter::heads() {
+  const QkvShape shape{.tokens = 16, .heads = 4, .kv_heads = 2, .width = 64, .half = 32};
+  const int64_t K = shape.width, R = shape.tokens * shape.half;
+  const int64_t q = shape.tokens * shape.heads * K, kv = shape.tokens * shape.kv_heads * K;
+  const int64_t norms = shape.tokens * (shape.heads + shape.kv_heads);
+  for (const bool normed : {true, false}) {
+    const void *q_weight = normed ? in(K) : nullptr, *k_weight = normed ? in(K) : nullptr;
+    const std::string which = normed ? "" : "(no norm)";
+    count(("QkNormRopeForward" + which).c_str(), "16x4/2x64",
+          QkNormRopeForward{dtype_, shape, 1e-6, in(q + 2 * kv), q_weight, k_weight, acc(R), acc(R),
+                            out(q), out(kv), out(kv), out(norms)});
+    count(("QkNormRopeBackward" + which).c_str(), "16x4/2x64",
+          QkNormRopeBackward{dtype_, shape, in(q + 2 * kv), q_weight, k_weight, acc(R), acc(R),
+                             acc(norms), in(q), in(kv), in(kv), out(q + 2 * kv),
+                             normed ? out(K) : nullptr, normed ? out(K) : nullptr,
+                             normed ? out(kReductionBlocks * 3 * K) : nullptr});
+  }
 }
 
 void Counter::elementwise() {

@@ -10,7 +10,7 @@ import torch
 from jobs import VEOMNI, Job, check_done, environment, launcher, run
 
 LAYERS = [f"foundation.layers.{i}" for i in range(2)]
-OPS = ["embedding", "linear", "linear_cross_entropy", "rms_norm", "rope", "swiglu", "varlen_attention"]
+OPS = ["embedding", "linear", "linear_cross_entropy", "qk_norm_rope", "rms_norm", "swiglu", "varlen_attention"]
 ACCUMULATION, STEPS = 2, ["step 3", "step 4"]
 HOW = {"threads": [VEOMNI], "processes": launcher("veomni", 2)}
 LOCAL = ["--comm.backend=local", "--mesh.dp_shard=2"]
@@ -63,8 +63,8 @@ def test_every_unit_op_and_phase_is_there(traced):
             assert names["unit", f"{layer} recompute"] == passes
         for phase in ("data", "count", "losses", "clip", "optimizer"):
             assert names["phase", phase] == len(STEPS), phase
-        # Forward, recompute and backward call as many: 2 ropes a layer; recompute counts as forward.
-        assert names["op", "rope forward"] == 2 * names["op", "rope backward"] == 2 * 2 * len(LAYERS) * passes
+        # Forward, recompute and backward call as many, one a layer; recompute counts as forward.
+        assert names["op", "qk_norm_rope forward"] == 2 * names["op", "qk_norm_rope backward"] == 2 * len(LAYERS) * passes
 
 
 def test_every_collective_is_there_with_its_unit_and_bytes(traced):

@@ -122,5 +122,22 @@ TEST(Qwen2, RulesNameTheFilesOfEveryExporter) {
                                           "model.embed_tokens.weight"));
 }
 
+// Heads of 8: 32 rows of q, 16 of k, 16 of v, for the weight and for the bias.
+TEST(Qwen2, TheFusedProjectionIsThreeTensorsInTheFiles) {
+  const auto model = make(config());
+  std::vector<io::FilePart> parts;
+  for (const auto& param : model->rules().resolve_all(nn::param_shapes(*model))) {
+    if (param.param.starts_with("layers.1.attention.qkv."))
+      parts.insert(parts.end(), param.parts.begin(), param.parts.end());
+  }
+  const std::string lead = "model.layers.1.self_attn.";
+  EXPECT_THAT(parts, testing::ElementsAre(io::FilePart{lead + "q_proj.weight", {32, 32}, 0},
+                                          io::FilePart{lead + "k_proj.weight", {16, 32}, 32 * 32},
+                                          io::FilePart{lead + "v_proj.weight", {16, 32}, 48 * 32},
+                                          io::FilePart{lead + "q_proj.bias", {32}, 0},
+                                          io::FilePart{lead + "k_proj.bias", {16}, 32},
+                                          io::FilePart{lead + "v_proj.bias", {16}, 48}));
+}
+
 }  // namespace
 }  // namespace veomni::model

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "veomni/ops/rope.h"
 
-#include "launch.h"
+#include "rope_table.h"
 #include "veomni/ops/allocation_count.h"
 
 namespace veomni::ops {
@@ -74,17 +74,24 @@ RopeTable rope_table(Tensor position_ids_T, const std::vector<double>& inv_freq,
                     compute_dtype, attention_scaling);
 }
 
-Tensor rope(Tensor x_THK, const RopeTable& table) {
+void check_table(const char* op, const Tensor& x, int64_t tokens, int64_t width,
+                 const RopeTable& table) {
   const Tensor &cos = table.cos_TR, &sin = table.sin_TR;
-  VEOMNI_CHECK(x_THK.dim() == 3 && cos.dim() == 2 && sin.sizes() == cos.sizes() &&
-                   cos.size(0) == x_THK.size(0) && 2 * cos.size(1) <= x_THK.size(2),
-               "rope: a table of ", cos.sizes(), " does not fit x [T, H, K] = ", x_THK.sizes());
-  VEOMNI_CHECK(cos.scalar_type() == acc_dtype(x_THK.scalar_type()) &&
-                   sin.scalar_type() == cos.scalar_type() && cos.device() == x_THK.device(),
-               "rope: the table is ", c10::toString(cos.scalar_type()), " on ", cos.device().str(),
-               " but x is ", c10::toString(x_THK.scalar_type()), " on ", x_THK.device().str(),
+  VEOMNI_CHECK(cos.dim() == 2 && sin.sizes() == cos.sizes() && cos.size(0) == tokens &&
+                   2 * cos.size(1) <= width,
+               op, ": a table of ", cos.sizes(), " does not fit ", tokens, " tokens with heads of ",
+               width, " (x is ", x.sizes(), ")");
+  VEOMNI_CHECK(cos.scalar_type() == acc_dtype(x.scalar_type()) &&
+                   sin.scalar_type() == cos.scalar_type() && cos.device() == x.device(),
+               op, ": the table is ", c10::toString(cos.scalar_type()), " on ", cos.device().str(),
+               " but x is ", c10::toString(x.scalar_type()), " on ", x.device().str(),
                "; make it with rope_table(position_ids on that device, ..., x's dtype)");
-  return RopeFunction::apply(x_THK, cos.contiguous(), sin.contiguous());
+}
+
+Tensor rope(Tensor x_THK, const RopeTable& table) {
+  VEOMNI_CHECK(x_THK.dim() == 3, "rope: x must be [T, H, K], not ", x_THK.sizes());
+  check_table("rope", x_THK, x_THK.size(0), x_THK.size(2), table);
+  return RopeFunction::apply(x_THK, table.cos_TR.contiguous(), table.sin_TR.contiguous());
 }
 
 }  // namespace veomni::ops

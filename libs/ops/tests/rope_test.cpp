@@ -4,21 +4,11 @@
 #include <ATen/ATen.h>
 
 #include "reference.h"
+#include "rotate_half.h"
 #include "veomni/base/error.h"
 
 namespace veomni::ops::testing {
 namespace {
-
-/// Hugging Face's formula, in float64 from the same table.
-Tensor rope_reference(const Tensor& x, const RopeTable& table) {
-  const int64_t rotated = 2 * table.cos_TR.size(1);
-  const Tensor cos = at::cat({table.cos_TR, table.cos_TR}, -1).unsqueeze(1);
-  const Tensor sin = at::cat({table.sin_TR, table.sin_TR}, -1).unsqueeze(1);
-  const Tensor head = x.slice(-1, 0, rotated), rest = x.slice(-1, rotated);
-  const auto halves = head.chunk(2, -1);
-  const Tensor turned = at::cat({-halves[1], halves[0]}, -1);
-  return at::cat({head * cos + turned * sin, rest}, -1);
-}
 
 TEST(Rope, MatchesTheRotateHalfFormula) {
   for (const at::ScalarType dtype : kDtypes) {
@@ -26,9 +16,8 @@ TEST(Rope, MatchesTheRotateHalfFormula) {
          std::vector<std::array<int64_t, 2>>{{8, 8}, {64, 64}, {128, 64}, {72, 18}}) {
       const Tensor position = integers(33, 5000, 4);
       const RopeTable table = rope_table(position, default_inv_freq(1e4, rotated), dtype, 1.25);
-      const RopeTable wide{table.cos_TR.to(at::kDouble), table.sin_TR.to(at::kDouble)};
       expect_same([&](const Tensors& t) { return rope(t[0], table); },
-                  [&](const Tensors& t) { return rope_reference(t[0], wide); },
+                  [&](const Tensors& t) { return rotate_half(t[0], widened(table)); },
                   {normal({33, 3, width}, 1)}, dtype, "width " + std::to_string(width));
     }
   }

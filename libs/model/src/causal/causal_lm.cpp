@@ -14,21 +14,42 @@ namespace {
 nn::Init weight_init(const CausalConfig& config) {
   return nn::Init::normal(config.initializer_range);
 }
+
+// The three projections are one parameter here and three tensors in the files.
+void add_attention_rules(const CausalConfig& c, std::vector<io::TensorRule>& rules) {
+  const std::string file = "model.layers.{}.self_attn.", param = "layers.{}.attention.";
+  const int64_t q_rows = c.num_heads * c.head_dim, kv_rows = c.num_kv_heads * c.head_dim;
+  const auto add_qkv = [&](const std::string& leaf) {
+    rules.push_back(
+        {.param = param + "qkv" + leaf,
+         .files = {file + "q_proj" + leaf, file + "k_proj" + leaf, file + "v_proj" + leaf},
+         .combine = io::Combine::kConcat,
+         .rows = {q_rows, kv_rows, kv_rows}});
+  };
+  const auto add_same = [&](const std::string& leaf) {
+    rules.push_back({.param = param + leaf, .files = {file + leaf}});
+  };
+  add_qkv(".weight");
+  if (c.qkv_bias) add_qkv(".bias");
+  add_same("o_proj.weight");
+  if (c.out_bias) add_same("o_proj.bias");
+  if (!c.qk_norm) return;
+  add_same("q_norm.weight");
+  add_same("k_norm.weight");
+}
+
 }  // namespace
 
 CausalAttention::CausalAttention(const CausalConfig& c, int64_t window, const nn::ParamOptions& o)
     : heads_(c.num_heads),
       kv_heads_(c.num_kv_heads),
       head_dim_(c.head_dim),
-      q_proj_(c.hidden_size, c.num_heads * c.head_dim, c.qkv_bias, weight_init(c), o),
-      k_proj_(c.hidden_size, c.num_kv_heads * c.head_dim, c.qkv_bias, weight_init(c), o),
-      v_proj_(c.hidden_size, c.num_kv_heads * c.head_dim, c.qkv_bias, weight_init(c), o),
+      qkv_(c.hidden_size, (c.num_heads + 2 * c.num_kv_heads) * c.head_dim, c.qkv_bias,
+           weight_init(c), o),
       o_proj_(c.num_heads * c.head_dim, c.hidden_size, c.out_bias, weight_init(c), o) {
   spec_.scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim));
   if (window > 0) spec_.window_left = window - 1;
-  child("q_proj", q_proj_);
-  child("k_proj", k_proj_);
-  child("v_proj", v_proj_);
+  child("qkv", qkv_);
   child("o_proj", o_proj_);
   if (c.qk_norm) {
     child("q_norm", q_norm_.emplace(c.head_dim, c.rms_norm_eps, o));
@@ -37,20 +58,21 @@ CausalAttention::CausalAttention(const CausalConfig& c, int64_t window, const nn
   child("core", attention_);
 }
 
+ops::HeadNorms CausalAttention::norms() const {
+  if (!q_norm_) return {};
+  return {q_norm_->weight().value(), k_norm_->weight().value(), q_norm_->eps()};
+}
+
 torch::Tensor CausalAttention::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
                                        const nn::Sequence& seq) {
   using Role = nn::AttentionCore::Role;
   auto& core = attention_.core();
-  const int64_t T = x_TD.size(0);
-  auto q_THK = q_proj_.forward(x_TD).view({T, heads_, head_dim_});
-  if (q_norm_) q_THK = q_norm_->forward(q_THK);
-  auto q = core.exchange(ops::rope(q_THK, rope), Role::kQuery, seq);
-  auto k_TGK = k_proj_.forward(x_TD).view({T, kv_heads_, head_dim_});
-  if (k_norm_) k_TGK = k_norm_->forward(k_TGK);
-  auto k = core.exchange(ops::rope(k_TGK, rope), Role::kKey, seq);
-  auto v = core.exchange(v_proj_.forward(x_TD).view({T, kv_heads_, head_dim_}), Role::kValue, seq);
+  auto heads = ops::qk_norm_rope(qkv_.forward(x_TD), heads_, kv_heads_, rope, norms());
+  auto q = core.exchange(std::move(heads.q_THK), Role::kQuery, seq);
+  auto k = core.exchange(std::move(heads.k_TGK), Role::kKey, seq);
+  auto v = core.exchange(std::move(heads.v_TGK), Role::kValue, seq);
   auto out_THK = core.attend(std::move(q), std::move(k), std::move(v), seq, seq, spec_);
-  return o_proj_.forward(out_THK.reshape({T, heads_ * head_dim_}));
+  return o_proj_.forward(out_THK.reshape({x_TD.size(0), heads_ * head_dim_}));
 }
 
 CausalLayer::CausalLayer(const CausalConfig& c, int64_t window, const nn::ParamOptions& o)
@@ -138,18 +160,7 @@ io::RuleSet CausalLm::rules() const {
       {.param = "layers.{}.mlp.down.weight", .files = {"model.layers.{}.mlp.down_proj.weight"}},
       {.param = "norm.weight", .files = {"model.norm.weight"}},
   };
-  const auto same_in_attention = [&](const std::string& leaf) {
-    rules.push_back(
-        {.param = "layers.{}.attention." + leaf, .files = {"model.layers.{}.self_attn." + leaf}});
-  };
-  for (const std::string part : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
-    same_in_attention(part + ".weight");
-    if (part == "o_proj" ? config_.out_bias : config_.qkv_bias) same_in_attention(part + ".bias");
-  }
-  if (config_.qk_norm) {
-    same_in_attention("q_norm.weight");
-    same_in_attention("k_norm.weight");
-  }
+  add_attention_rules(config_, rules);
   // Older exporters kept the rotary table; some write the tied head too.
   std::vector<std::string> ignored = {"model.layers.*.self_attn.rotary_emb.inv_freq"};
   if (config_.tie_word_embeddings) {

@@ -13,7 +13,7 @@
 #include "veomni/nn/attention_core.h"
 #include "veomni/nn/layers.h"
 #include "veomni/nn/unit.h"
-#include "veomni/ops/rope.h"
+#include "veomni/ops/qk_norm_rope.h"
 
 namespace veomni::model {
 
@@ -26,9 +26,11 @@ class CausalAttention : public nn::Module {
                         const nn::Sequence& seq);
 
  private:
+  ops::HeadNorms norms() const;
+
   int64_t heads_, kv_heads_, head_dim_;
   nn::AttentionSpec spec_;
-  nn::Linear q_proj_, k_proj_, v_proj_, o_proj_;
+  nn::Linear qkv_, o_proj_;
   std::optional<nn::RmsNorm> q_norm_, k_norm_;
   nn::AttentionSlot attention_;
 };

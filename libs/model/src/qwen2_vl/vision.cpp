@@ -93,13 +93,12 @@ torch::Tensor Qwen2VlVisionBlock::attend(const torch::Tensor& x_PD, const ops::R
                                          const nn::Sequence& seq) {
   using Role = nn::AttentionCore::Role;
   auto& core = attention_.core();
-  const int64_t P = x_PD.size(0);
-  const auto qkv = qkv_.forward(x_PD).view({P, 3, heads_, head_dim_}).unbind(1);
-  auto q = core.exchange(ops::rope(qkv[0], rope), Role::kQuery, seq);
-  auto k = core.exchange(ops::rope(qkv[1], rope), Role::kKey, seq);
-  auto v = core.exchange(qkv[2], Role::kValue, seq);
+  auto heads = ops::qk_norm_rope(qkv_.forward(x_PD), heads_, heads_, rope);
+  auto q = core.exchange(std::move(heads.q_THK), Role::kQuery, seq);
+  auto k = core.exchange(std::move(heads.k_TGK), Role::kKey, seq);
+  auto v = core.exchange(std::move(heads.v_TGK), Role::kValue, seq);
   auto out_PHK = core.attend(std::move(q), std::move(k), std::move(v), seq, seq, spec_);
-  return proj_.forward(out_PHK.reshape({P, heads_ * head_dim_}));
+  return proj_.forward(out_PHK.reshape({x_PD.size(0), heads_ * head_dim_}));
 }
 
 torch::Tensor Qwen2VlVisionBlock::feed_forward(const torch::Tensor& x_PD) const {

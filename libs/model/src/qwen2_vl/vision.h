@@ -9,7 +9,7 @@
 #include "veomni/nn/attention_core.h"
 #include "veomni/nn/layers.h"
 #include "veomni/nn/unit.h"
-#include "veomni/ops/rope.h"
+#include "veomni/ops/qk_norm_rope.h"
 
 namespace veomni::model {
 

@@ -228,6 +228,44 @@ struct RopeRotate {
   void* out;
 };
 
+/// Rows of `heads` heads of q, then `kv_heads` of k, then as many of v, each of `width`.
+struct QkvShape {
+  int64_t tokens, heads, kv_heads, width;
+  int64_t half;  ///< dimension i turns with dimension i + half
+};
+/// q and k as RmsNormForward and then RopeRotate make them, and v, each alone.
+struct QkNormRopeForward {
+  DType dtype;
+  QkvShape shape;
+  double eps;
+  const void* qkv;
+  const void* q_weight;  ///< [width], or null: no norm
+  const void* k_weight;
+  const void* cos;
+  const void* sin;  ///< cos and sin acc [tokens, half]
+  void* q;
+  void* k;
+  void* v;
+  void* rstd;  ///< acc [tokens, heads + kv_heads], where there is a norm; null without any
+};
+struct QkNormRopeBackward {
+  DType dtype;
+  QkvShape shape;
+  const void* qkv;  ///< read only where there is a norm
+  const void* q_weight;
+  const void* k_weight;
+  const void* cos;
+  const void* sin;
+  const void* rstd;
+  const void* dq;  ///< null: zeros; so are dk and dv
+  const void* dk;
+  const void* dv;
+  void* dqkv;
+  void* dq_weight;
+  void* dk_weight;  ///< both acc [width]
+  void* workspace;  ///< acc [kReductionBlocks, 3, width], with a norm
+};
+
 struct SwigluForward {
   DType dtype;
   int64_t rows, width;

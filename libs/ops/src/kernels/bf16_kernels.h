@@ -13,6 +13,8 @@ void run(const ConvolveWeight& args);
 void run(const CrossEntropy& args);
 void run(const AttentionForward& args);
 void run(const AttentionBackward& args);
+void run(const QkNormRopeForward& args);
+void run(const QkNormRopeBackward& args);
 }  // namespace avx512_bf16
 namespace amx {
 void run(const MatMul& args);
@@ -22,6 +24,9 @@ void run(const AttentionBackward& args);
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const CrossEntropy& a) { return a.dtype == DType::kBFloat16; }
+/// The same source, which rounds by one instruction there.
+inline bool has_bf16_form(const QkNormRopeForward& a) { return a.dtype == DType::kBFloat16; }
+inline bool has_bf16_form(const QkNormRopeBackward& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const Convolve& a) {
   return a.dtype == DType::kBFloat16 && a.shape.channels > 0;
 }

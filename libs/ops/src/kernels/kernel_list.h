@@ -25,6 +25,8 @@
   X(CenterRows) \
   X(RopeAngles) \
   X(RopeRotate) \
+  X(QkNormRopeForward) \
+  X(QkNormRopeBackward) \
   X(SwigluForward) \
   X(SwigluBackward) \
   X(ActivationForward) \

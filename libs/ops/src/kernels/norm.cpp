@@ -4,21 +4,10 @@
 
 #include "kernels/kernel_list.h"
 #include "kernels/number.h"
+#include "kernels/reduction.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
-
-/// Rows of reduction block b out of `blocks`.
-inline int64_t block_begin(int64_t b, int64_t blocks, int64_t rows) { return b * rows / blocks; }
-
-/// out[c] = Σ_b partial[b, c]
-template <typename A>
-void sum_blocks(const A* partial, int64_t blocks, int64_t stride, int64_t width, A* out) {
-  for (int64_t c = 0; c < width; ++c) out[c] = 0;
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int64_t c = 0; c < width; ++c) out[c] += partial[b * stride + c];
-  }
-}
 
 template <typename T> void rms_forward(const RmsNormForward& a) {
   using A = Acc<T>;

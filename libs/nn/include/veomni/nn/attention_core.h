@@ -34,7 +34,9 @@ class AttentionCore {
   enum class Role { kQuery, kKey, kValue };
   virtual ~AttentionCore() = default;
 
-  /// Called after norm and RoPE, as soon as each projection exists. k and v of one call may be one tensor (MLA).
+  /// Called after norm and RoPE, as soon as each of q, k and v exists. Models that make the three in one product call it
+  /// three times in a row: the exchanges then start together, and have no projection to travel behind, only each other and
+  /// what attend() does before it waits. k and v of one call may be one tensor (MLA).
   virtual Pending exchange(torch::Tensor x_THK, Role role, const Sequence& seq) = 0;
 
   /// q [T,H,K], k [U,G,K], v [U,G,Kv] -> [T,H,Kv]. q_seq != k_seq: cross-attention. A core that splits heads slices

@@ -34,6 +34,8 @@ class RmsNorm : public Module {
  public:
   RmsNorm(int64_t width, double eps, const ParamOptions& options);
   torch::Tensor forward(const torch::Tensor& x) const;
+  const Parameter& weight() const { return weight_; }
+  double eps() const { return eps_; }
 
  private:
   Parameter weight_;

@@ -57,7 +57,7 @@ class Parameter {
   const torch::Tensor& local() const { return state_->local; }
   const torch::Tensor& master() const { return state_->master; }
 
-  /// The dotted path of its first registration ("foundation.layers.0.attention.wq.weight"); see assign_names.
+  /// The dotted path of its first registration ("foundation.layers.0.attention.qkv.weight"); see assign_names.
   const std::string& name() const { return state_->name; }
   const std::vector<int64_t>& shape() const { return state_->shape; }
   int64_t numel() const;
