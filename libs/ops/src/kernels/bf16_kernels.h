@@ -8,6 +8,7 @@ namespace veomni::ops::kernels {
 
 namespace avx512_bf16 {
 void run(const MatMul& args);
+void run(const GroupedMatMul& args);
 void run(const Convolve& args);
 void run(const ConvolveWeight& args);
 void run(const CrossEntropy& args);
@@ -16,9 +17,11 @@ void run(const AttentionBackward& args);
 }  // namespace avx512_bf16
 namespace amx {
 void run(const MatMul& args);
+void run(const GroupedMatMul& args);
 }  // namespace amx
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
+inline bool has_bf16_form(const GroupedMatMul& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const CrossEntropy& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const Convolve& a) {
   return a.dtype == DType::kBFloat16 && a.shape.channels > 0;

@@ -119,7 +119,10 @@ template <typename Type> struct Terms {
 }  // namespace
 
 void run(const MatMul& a) {
-  for_type(a.dtype, [&](auto t) { Product<Terms<decltype(t)>>(a).run(); });
+  for_type(a.dtype, [&](auto t) { multiply<Terms<decltype(t)>>(a); });
+}
+void run(const GroupedMatMul& a) {
+  for_type(a.dtype, [&](auto t) { multiply<Terms<decltype(t)>>(a); });
 }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -97,6 +97,7 @@ struct Squares : PairPacking<kTileTerms> {
 
 }  // namespace
 
-void run(const MatMul& a) { Product<Squares>(a).run(); }
+void run(const MatMul& a) { multiply<Squares>(a); }
+void run(const GroupedMatMul& a) { multiply<Squares>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -76,6 +76,7 @@ struct Pairs : PairPacking<2> {
 
 }  // namespace
 
-void run(const MatMul& a) { Product<Pairs>(a).run(); }
+void run(const MatMul& a) { multiply<Pairs>(a); }
+void run(const GroupedMatMul& a) { multiply<Pairs>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL
