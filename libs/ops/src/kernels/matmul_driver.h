@@ -3,13 +3,13 @@
 /// multiplies:
 ///   T, A            operand and sum
 ///   Left, Right     words that a tile reads of a and of b; kDepth terms a word
-///   kRows, kColumns of a tile; kRowStep, a multiple of kRows that blocks are cut by
+///   kRows, kColumns of a tile; kFewRows of a lower one; kRowStep, a multiple of kRows that blocks are cut by
 ///   kTerms          a tile reads so many terms at once: what it reads is a multiple, or copied and padded with zeros
 ///   Scope           lives in a thread while it multiplies
 ///   pack_panels     terms of b in panels: out[panel][k][lane], zero where lanes or terms are missing
 ///   pack_rows       a's rows as they are, `stride` words apart, zero where rows or terms are missing
 ///   pack_tiles      a's rows in tiles: out[tile][k][row]; or, with kTilesAreRows, as pack_rows does
-///   tile            f(r, left, right) with the sums of row r
+///   tile<rows>      f(r, left, right) with the sums of row r, in the same order for every number of rows
 ///   put, add, put_narrow, stream, stream_narrow   what is done with them
 #pragma once
 
@@ -167,7 +167,7 @@ template <typename Form> class Product {
     const bool add = later || a_.accumulate;
     A* sums = block.sums ? block.sums + r0 * block.sums_row + c0 : nullptr;
     T* narrow_out = static_cast<T*>(a_.out) + (block.m0 + r0) * a_.out_m + block.n0 + c0;
-    Form::tile(data, left.row, left.k, panel, words, [&](int r, auto left_sums, auto right_sums) {
+    const auto finish = [&](int r, auto left_sums, auto right_sums) {
       if (r >= rows) return;
       if (columns < kColumns) {
         alignas(64) A line[kColumns];
@@ -184,7 +184,12 @@ template <typename Form> class Product {
       if (add) return Form::add(to, left_sums, right_sums);
       return streams_ && plan_.depth_blocks == 1 ? Form::stream(to, left_sums, right_sums)
                                                  : Form::put(to, left_sums, right_sums);
-    });
+    };
+    if (rows <= Form::kFewRows) {
+      Form::template tile<Form::kFewRows>(data, left.row, left.k, panel, words, finish);
+    } else {
+      Form::template tile<kRows>(data, left.row, left.k, panel, words, finish);
+    }
   }
 
   static void write_line(const A* line, int64_t columns, A* sums, T* narrow_out, bool add) {
