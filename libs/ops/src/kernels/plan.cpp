@@ -27,9 +27,8 @@ constexpr int64_t kStayColumns = 256, kPassingRows = 48;
 // From here on b does not stay in the third-level cache while blocks of a pass over it.
 constexpr int64_t kLargeBytes = 8 << 20;
 
-// Grouped products: of the second-level cache, what a task's own block of b may fill beside what passes over it; sums of a block
-// that wait for more terms; below these a block is not worth laying out its operands; tasks a thread.
-constexpr int64_t kGroupStayBytes = 280 << 10;
+// Grouped products: rows whose sums wait for more terms; blocks below which laying out operands costs more than a waiting thread;
+// tasks of a thread.
 constexpr int64_t kMostRowsApart = 512, kFewestRows = 96, kFewestColumns = 128;
 constexpr int64_t kTasksOfThread = 8;
 
@@ -171,7 +170,7 @@ MatMulPlan plan_group(const MatMul& product, int64_t tile_rows, int64_t most_wor
   if (m == 0 || n == 0) return plan;
   plan.panels_stay = true;
   cut_depth(plan, product.dtype, product.wide_out, k);
-  const int64_t fitting = kGroupStayBytes / (padded_depth(plan.depth) * size_of(product.dtype));
+  const int64_t fitting = kStayBytes / (padded_depth(plan.depth) * size_of(product.dtype));
   plan.columns =
       even(n, std::max(fitting / kColumnMultiple, int64_t{1}) * kColumnMultiple, kColumnMultiple);
   plan.rows = even(m, plan.sums_apart ? kMostRowsApart : m, tile_rows);
