@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ops of a language model at the shapes of bench/compare: 2 x 1024 tokens, width 512, 8 query and 4 key/value heads of 64.
-// T tokens  D in  N out  H query heads  G kv heads  K head dim  V vocabulary
+// T tokens  D in  N out  E experts  H query heads  G kv heads  K head dim  V vocabulary
 #include <fmt/format.h>
 #include <torch/types.h>
 
@@ -8,6 +8,7 @@
 #include "veomni/ops/activation.h"
 #include "veomni/ops/attention.h"
 #include "veomni/ops/embedding.h"
+#include "veomni/ops/grouped_linear.h"
 #include "veomni/ops/linear.h"
 #include "veomni/ops/loss.h"
 #include "veomni/ops/norm.h"
@@ -44,6 +45,54 @@ void add_linear(std::vector<OpCase>& cases, torch::ScalarType dtype, int64_t D, 
                                   },
                                   {x_TD, weight_ND}};
                    }});
+}
+
+/// Offsets of groups whose sizes go as 0, 5, 2, 7, 4, 1, 6, 3, again and again: uneven, one in eight empty.
+Tensor uneven_groups(int64_t E, int64_t T) {
+  std::vector<int32_t> offsets = {0};
+  int64_t parts = 0;
+  for (int64_t e = 0; e < E; ++e) {
+    parts += e * 5 % 8;
+    offsets.push_back(static_cast<int32_t>(T * parts / (E / 8 * 28)));
+  }
+  return torch::tensor(offsets);
+}
+
+enum class GroupedPeer { kLoopOfMm, kGroupedMm };
+
+Tensor aten_grouped(GroupedPeer peer, const Tensor& x_TD, const Tensor& weight_END,
+                    const Tensor& offsets) {
+  const int64_t E = weight_END.size(0);
+  if (peer == GroupedPeer::kGroupedMm)
+    return at::_grouped_mm(x_TD, weight_END.transpose(1, 2), offsets.slice(0, 1));
+  std::vector<Tensor> parts;
+  for (int64_t e = 0; e < E; ++e) {
+    const int32_t* begin = offsets.const_data_ptr<int32_t>() + e;
+    parts.push_back(at::mm(x_TD.slice(0, begin[0], begin[1]), weight_END[e].t()));
+  }
+  return at::cat(parts);
+}
+
+// ATen's own op for it and a loop over the experts, as most models have.
+void add_grouped_linear(std::vector<OpCase>& cases, torch::ScalarType dtype, int64_t T, int64_t E,
+                        int64_t D, int64_t N) {
+  const double flops = 2.0 * T * D * N, size = bytes(dtype, T * D + E * N * D + T * N);
+  for (const auto& [peer, name] : {std::pair(GroupedPeer::kLoopOfMm, "a loop of mm"),
+                                   std::pair(GroupedPeer::kGroupedMm, "_grouped_mm")}) {
+    cases.push_back({"grouped_linear",
+                     fmt::format("{} in {} groups x {} -> {}, {}", T, E, D, N, name),
+                     dtype,
+                     {flops, 2 * flops, size, 2 * size},
+                     [=, peer = peer](bool ours) {
+                       auto x_TD = leaf({T, D}, dtype), weight_END = weight({E, N, D}, dtype, ours);
+                       const Tensor offsets = uneven_groups(E, T);
+                       return Built{[=] {
+                                      return ours ? ops::grouped_linear(x_TD, weight_END, offsets)
+                                                  : aten_grouped(peer, x_TD, weight_END, offsets);
+                                    },
+                                    {x_TD, weight_END}};
+                     }});
+  }
 }
 
 struct AttentionShape {
@@ -280,6 +329,9 @@ void add_language(std::vector<OpCase>& cases, torch::ScalarType dtype) {
   add_linear(cases, dtype, kD, kH * kK);
   add_linear(cases, dtype, kD, kInner);
   add_linear(cases, dtype, kInner, kD);
+  add_grouped_linear(cases, dtype, 4096, 8, kD, kInner);
+  add_grouped_linear(cases, dtype, 4096, 64, kD, kInner);
+  add_grouped_linear(cases, dtype, 256, 64, kD, kInner);
   add_attention(cases, dtype, {"2 x 1024, 8/4 heads of 64, causal", {0, 1024, 2048}, kH, kG, true});
   add_attention(cases, dtype,
                 {"packed 64..512, 8/4 heads of 64, causal",

@@ -72,6 +72,7 @@ class Counter {
     elementwise();
     losses();
     attention();
+    groups();
   }
 
  private:
@@ -100,6 +101,7 @@ class Counter {
   void elementwise();
   void losses();
   void attention();
+  void groups();
 
   DType dtype_;
   Arena arena_;
@@ -241,6 +243,40 @@ void Counter::attention() {
         AttentionBackward{dtype_, shape, in(T * H * K), in(T * G * K), in(T * G * K), nullptr,
                           in(T * H * K), acc(H * T), in(T * H * K), out(T * H * K), out(T * G * K),
                           out(T * G * K), nullptr, out(attention_backward_workspace(shape, 1))});
+}
+
+void Counter::groups() {
+  const int64_t M = 96, N = 80, K = 64;
+  const int64_t* rows = arena_.copy(std::vector<int64_t>{0, 40, 40, 53, M});
+  GroupedMatMul grouped{.dtype = dtype_,
+                        .wide_out = false,
+                        .axis = GroupedAxis::kRows,
+                        .groups = 4,
+                        .offsets = rows,
+                        .m = M,
+                        .n = N,
+                        .k = K,
+                        .a = in(M * K),
+                        .a_m = K,
+                        .a_k = 1,
+                        .b = in(4 * N * K),
+                        .b_group = N * K,
+                        .b_n = K,
+                        .b_k = 1,
+                        .out = out(M * N),
+                        .out_group = 0,
+                        .out_m = N,
+                        .workspace = nullptr};
+  grouped.workspace = out(grouped_matmul_workspace(grouped, 1));
+  count("GroupedMatMul", "40+0+13+43x80x64", grouped);
+  grouped.wide_out = true;  // a weight's gradient
+  grouped.axis = GroupedAxis::kTerms;
+  grouped.m = N, grouped.n = K, grouped.k = M;
+  grouped.a = in(M * N), grouped.a_m = 1, grouped.a_k = N;
+  grouped.b = in(M * K), grouped.b_n = 1, grouped.b_k = K;
+  grouped.out = out(4 * N * K), grouped.out_group = N * K, grouped.out_m = K;
+  grouped.workspace = out(grouped_matmul_workspace(grouped, 1));
+  count("GroupedMatMul(terms)", "80x64x40+0+13+43", grouped);
 }
 
 }  // namespace

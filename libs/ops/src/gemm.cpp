@@ -96,6 +96,40 @@ void aten_matmul(const Tensor& out_MN, const Tensor& a, const Tensor& b, bool ac
   }
 }
 
+/// Sizes, strides and groups of a product whose operands are in `args` already, by this library's
+/// kernels.
+void own_grouped_matmul(kernels::GroupedMatMul args, const Tensor& out, const Tensor& a,
+                        const Tensor& b, const Tensor& offsets) {
+  args.dtype = kernel_dtype(a, "grouped_linear");
+  args.wide_out = out.scalar_type() == acc_dtype(a.scalar_type());
+  args.groups = offsets.numel() - 1;
+  args.offsets = offsets.const_data_ptr<int64_t>();
+  args.a = in(a);
+  args.b = in(b);
+  args.out = ops::out(out);
+  args.out_m = out.size(-1);
+  Tensor workspace = at::empty({kernels::grouped_matmul_workspace(args, at::get_num_threads())},
+                               a.options().dtype(at::kByte));
+  args.workspace = ops::out(workspace);
+  launch(a.device(), args);
+}
+
+/// body(e, first row, rows) for each group of rows.
+template <typename Body> void for_groups(const Tensor& offsets, const Body& body) {
+  const int64_t* begin = offsets.const_data_ptr<int64_t>();
+  for (int64_t e = 0; e + 1 < offsets.numel(); ++e) body(e, begin[e], begin[e + 1] - begin[e]);
+}
+
+/// What choose() goes by for products of groups of rows.
+int64_t rows_of_group(const Tensor& offsets) {
+  int64_t rows = 0, groups = 0;
+  for_groups(offsets, [&](int64_t, int64_t, int64_t count) {
+    rows += count;
+    groups += count > 0;
+  });
+  return groups ? rows / groups : 0;
+}
+
 }  // namespace
 
 void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b) {
@@ -121,6 +155,75 @@ void matmul_tn(const Tensor& out_NK, const Tensor& a, const Tensor& b, bool accu
     return own_matmul(out_NK, a, {1, a.size(1)}, b, {1, b.size(1)}, a.size(0), accumulate);
   }
   if (!a.is_meta()) aten_matmul(out_NK, a.t(), b, accumulate, backend);
+}
+
+void grouped_matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b_ENK,
+                       const Tensor& offsets) {
+  const int64_t n = b_ENK.size(1), k = b_ENK.size(2);
+  const LinearBackend backend = choose(a, rows_of_group(offsets));
+  if (backend == LinearBackend::kOwn) {
+    return own_grouped_matmul({.axis = kernels::GroupedAxis::kRows,
+                               .m = a.size(0),
+                               .n = n,
+                               .k = k,
+                               .a_m = k,
+                               .a_k = 1,
+                               .b_group = n * k,
+                               .b_n = k,
+                               .b_k = 1},
+                              out_MN, a, b_ENK, offsets);
+  }
+  if (a.is_meta()) return;
+  for_groups(offsets, [&](int64_t e, int64_t begin, int64_t rows) {
+    if (rows == 0) return;
+    aten_matmul(out_MN.narrow(0, begin, rows), a.narrow(0, begin, rows), b_ENK[e].t(), false,
+                backend);
+  });
+}
+
+void grouped_matmul_nn(const Tensor& out_MN, const Tensor& a, const Tensor& b_EKN,
+                       const Tensor& offsets) {
+  const int64_t k = b_EKN.size(1), n = b_EKN.size(2);
+  const LinearBackend backend = choose(a, rows_of_group(offsets));
+  if (backend == LinearBackend::kOwn) {
+    return own_grouped_matmul({.axis = kernels::GroupedAxis::kRows,
+                               .m = a.size(0),
+                               .n = n,
+                               .k = k,
+                               .a_m = k,
+                               .a_k = 1,
+                               .b_group = k * n,
+                               .b_n = 1,
+                               .b_k = n},
+                              out_MN, a, b_EKN, offsets);
+  }
+  if (a.is_meta()) return;
+  for_groups(offsets, [&](int64_t e, int64_t begin, int64_t rows) {
+    if (rows == 0) return;
+    aten_matmul(out_MN.narrow(0, begin, rows), a.narrow(0, begin, rows), b_EKN[e], false, backend);
+  });
+}
+
+void grouped_matmul_tn(const Tensor& out_ENK, const Tensor& a, const Tensor& b,
+                       const Tensor& offsets) {
+  const int64_t m = out_ENK.size(1), n = out_ENK.size(2);
+  const LinearBackend backend = choose(a, m);
+  if (backend == LinearBackend::kOwn || a.scalar_type() == at::kBFloat16) {
+    return own_grouped_matmul({.axis = kernels::GroupedAxis::kTerms,
+                               .m = m,
+                               .n = n,
+                               .k = a.size(0),
+                               .a_m = 1,
+                               .a_k = m,
+                               .b_n = 1,
+                               .b_k = n,
+                               .out_group = m * n},
+                              out_ENK, a, b, offsets);
+  }
+  if (a.is_meta()) return;
+  for_groups(offsets, [&](int64_t e, int64_t begin, int64_t rows) {
+    aten_matmul(out_ENK[e], a.narrow(0, begin, rows).t(), b.narrow(0, begin, rows), false, backend);
+  });
 }
 
 void set_linear_backend(LinearBackend backend) { g_backend.store(backend); }

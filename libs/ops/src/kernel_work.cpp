@@ -37,6 +37,10 @@ double visible_pairs(const kernels::AttentionShape& s) {
 }  // namespace
 
 double flops_of(const kernels::MatMul& args) { return 2 * product({args.m, args.n, args.k}); }
+// Each row, or term, belongs to one group.
+double flops_of(const kernels::GroupedMatMul& args) {
+  return 2 * product({args.m, args.n, args.k});
+}
 double flops_of(const kernels::Convolve& args) { return flops_of_shape(args.shape); }
 double flops_of(const kernels::ConvolveWeight& args) { return flops_of_shape(args.shape); }
 double flops_of(const kernels::NearestCode& args) {

@@ -15,6 +15,7 @@ VEOMNI_OPS_KERNELS(VEOMNI_OPS_NAME_OF)
 /// beside (masked halves of tiles, packing) does not count; what attention recomputes in backward does.
 template <typename Args> double flops_of(const Args&) { return 0; }
 double flops_of(const kernels::MatMul& args);
+double flops_of(const kernels::GroupedMatMul& args);
 double flops_of(const kernels::Convolve& args);
 double flops_of(const kernels::ConvolveWeight& args);
 double flops_of(const kernels::NearestCode& args);

@@ -53,6 +53,9 @@ TEST(KernelWork, CountsProductsAndConvolutions) {
   product.m = 2, product.n = 3, product.k = 5;
   EXPECT_EQ(flops_of(product), 60);
   EXPECT_STREQ(name_of(product), "MatMul");
+  kernels::GroupedMatMul grouped{};
+  grouped.groups = 4, grouped.m = 2, grouped.n = 3, grouped.k = 5;
+  EXPECT_EQ(flops_of(grouped), 60);
   kernels::Convolve convolution{};
   convolution.shape = {.pictures = 2,
                        .height = 4,

@@ -55,8 +55,9 @@ inline void prefetch(const uint32_t* at) {
   _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
-/// Adds to the sums of 2 x 2 tiles in tmm0 … tmm3: row tiles 0 and 1 of a, each row `a_stride` words after the last, column tiles 0
-/// and 1 of b, whose pairs of terms are `b_stride` words apart. `steps` of kTileTerms terms.
+/// Adds to the sums in tmm0 … tmm3 of row tiles 0 and, with `two`, 1 of a, each row `a_stride` words after the last, times
+/// column tiles 0 and 1 of b, whose pairs of terms are `b_stride` words apart. `steps` of kTileTerms terms.
+template <bool two = true>
 inline void add_products(const uint32_t* a, int64_t a_stride, const uint32_t* b, int64_t b_stride,
                          int64_t steps) {
   const int64_t a_bytes = a_stride * 4, b_bytes = b_stride * 4;
@@ -66,23 +67,27 @@ inline void add_products(const uint32_t* a, int64_t a_stride, const uint32_t* b,
     // Rows of a lie in the second-level cache, and the hardware's prefetcher does not follow tiles.
     for (int r = 0; r < kTileSide; ++r) {
       prefetch(a + r * a_stride + 2 * kTileSide);
-      prefetch(below + r * a_stride + 2 * kTileSide);
+      if constexpr (two) prefetch(below + r * a_stride + 2 * kTileSide);
     }
     load_tile<6>(b, b_bytes);
     load_tile<7>(b + kTileSide, b_bytes);
     load_tile<4>(a, a_bytes);
-    load_tile<5>(below, a_bytes);
+    if constexpr (two) load_tile<5>(below, a_bytes);
     multiply_tiles<0, 4, 6>();
     multiply_tiles<1, 4, 7>();
-    multiply_tiles<2, 5, 6>();
-    multiply_tiles<3, 5, 7>();
+    if constexpr (two) {
+      multiply_tiles<2, 5, 6>();
+      multiply_tiles<3, 5, 7>();
+    }
   }
 }
-inline void zero_sums() {
+template <bool two = true> inline void zero_sums() {
   zero_tile<0>();
   zero_tile<1>();
-  zero_tile<2>();
-  zero_tile<3>();
+  if constexpr (two) {
+    zero_tile<2>();
+    zero_tile<3>();
+  }
 }
 /// The 2 x 2 tiles from rows `stride` floats apart.
 inline void load_sums(const float* from, int64_t stride) {
@@ -92,13 +97,15 @@ inline void load_sums(const float* from, int64_t stride) {
   load_tile<2>(from + kTileSide * stride, bytes);
   load_tile<3>(from + kTileSide * stride + kTileSide, bytes);
 }
-/// The 2 x 2 tiles to rows `stride` floats apart.
-inline void store_sums(float* to, int64_t stride) {
+/// The tiles to rows `stride` floats apart.
+template <bool two = true> inline void store_sums(float* to, int64_t stride) {
   const int64_t bytes = stride * 4;
   store_tile<0>(to, bytes);
   store_tile<1>(to + kTileSide, bytes);
-  store_tile<2>(to + kTileSide * stride, bytes);
-  store_tile<3>(to + kTileSide * stride + kTileSide, bytes);
+  if constexpr (two) {
+    store_tile<2>(to + kTileSide * stride, bytes);
+    store_tile<3>(to + kTileSide * stride + kTileSide, bytes);
+  }
 }
 
 /// 32 terms of 32 rows that are columns of x, zeros where x has none: rows of pairs, `stride` words apart.

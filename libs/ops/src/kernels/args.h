@@ -29,6 +29,30 @@ struct MatMul {
 /// Bytes of MatMul's workspace.
 int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads);
 
+/// Which axis of a product is cut into groups.
+enum class GroupedAxis {
+  kRows,   ///< out[m, n] = Σ_k a[m, k] · b[g, n, k], rows m of group g
+  kTerms,  ///< out[g, m, n] = Σ_k a[m, k] · b[n, k], terms k of group g
+};
+/// A product for each group: `offsets` cut m or k, which are the sums over all groups.
+struct GroupedMatMul {
+  DType dtype;    ///< of a and b
+  bool wide_out;  ///< out is acc instead of dtype
+  GroupedAxis axis;
+  int64_t groups;
+  const int64_t* offsets;  ///< [groups + 1], from 0 to m or k
+  int64_t m, n, k;
+  const void* a;
+  int64_t a_m, a_k;
+  const void* b;
+  int64_t b_group, b_n, b_k;  ///< b_group only with kRows
+  void* out;
+  int64_t out_group, out_m;  ///< out_group only with kTerms
+  void* workspace;           ///< [grouped_matmul_workspace(...)] bytes
+};
+/// Bytes of GroupedMatMul's workspace; reads sizes and offsets of `args` alone.
+int64_t grouped_matmul_workspace(const GroupedMatMul& args, int threads);
+
 /// out[r, c] += bias[c]
 struct AddBias {
   DType dtype;

@@ -56,15 +56,15 @@ inline uint32_t column_mask(int64_t begin, int64_t end) {
   return begin <= 0 ? below_end : below_end & ~((1u << begin) - 1);
 }
 
-/// f(r, left, right) for r < kRows with the sums over k of a[r · a_row + k · a_k] · b[k · kColumns
+/// f(r, left, right) for r < rows with the sums over k of a[r · a_row + k · a_k] · b[k · kColumns
 /// + …], k in pairs.
-template <typename F>
+template <int rows = kRows, typename F>
 inline __attribute__((always_inline)) void tile_pairs(const uint32_t* a, int64_t a_row, int64_t a_k,
                                                       const uint32_t* b, int64_t b_k, int64_t pairs,
                                                       F&& f) {
-  __m512 left[kRows], right[kRows];
+  __m512 left[rows], right[rows];
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < rows; ++r) {
     left[r] = right[r] = _mm512_setzero_ps();
   }
 #pragma GCC unroll 2
@@ -72,14 +72,14 @@ inline __attribute__((always_inline)) void tile_pairs(const uint32_t* a, int64_t
     const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + k * b_k),
                    b1 = (__m512bh)_mm512_loadu_si512(b + k * b_k + 16);
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < rows; ++r) {
       const __m512bh x = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r * a_row + k * a_k]));
       left[r] = _mm512_dpbf16_ps(left[r], x, b0);
       right[r] = _mm512_dpbf16_ps(right[r], x, b1);
     }
   }
 #pragma GCC unroll 12
-  for (int r = 0; r < kRows; ++r) f(r, left[r], right[r]);
+  for (int r = 0; r < rows; ++r) f(r, left[r], right[r]);
 }
 
 inline void add_to(float* out, __m512 left, __m512 right) {

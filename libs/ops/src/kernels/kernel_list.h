@@ -8,6 +8,7 @@
 // clang-format off
 #define VEOMNI_OPS_KERNELS(X) \
   X(MatMul) \
+  X(GroupedMatMul) \
   X(AddBias) \
   X(ColumnSum) \
   X(GatherRows) \

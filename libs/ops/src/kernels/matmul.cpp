@@ -29,7 +29,8 @@ template <typename Type> struct Terms {
   using A = Acc<T>;
   using Left = A;
   using Right = T;
-  static constexpr int kRows = kTileRows, kColumns = kTileColumns<A>, kDepth = 1, kTerms = 1;
+  static constexpr int kRows = kTileRows, kFewRows = kTileRows / 3, kColumns = kTileColumns<A>,
+                       kDepth = 1, kTerms = 1;
   static constexpr int64_t kRowStep = kRowMultiple;
   static constexpr bool kTilesAreRows = false;
   struct Scope {};
@@ -55,12 +56,12 @@ template <typename Type> struct Terms {
                   [](T value) { return wide(value); });
   }
 
-  template <typename F>
+  template <int rows, typename F>
   static inline __attribute__((always_inline)) void tile(const A* a, int64_t a_row, int64_t a_k,
                                                          const T* b, int64_t words, F&& f) {
     // Constant distances keep the addresses in the instructions.
-    if (a_k == 1) return tile_sums(a, a_row, 1, b, kColumns, words, f);
-    tile_sums(a, 1, kRows, b, kColumns, words, f);
+    if (a_k == 1) return tile_sums<rows>(a, a_row, 1, b, kColumns, words, f);
+    tile_sums<rows>(a, 1, kRows, b, kColumns, words, f);
   }
 
   static void put(A* to, Vector<A> left, Vector<A> right) {
@@ -119,7 +120,10 @@ template <typename Type> struct Terms {
 }  // namespace
 
 void run(const MatMul& a) {
-  for_type(a.dtype, [&](auto t) { Product<Terms<decltype(t)>>(a).run(); });
+  for_type(a.dtype, [&](auto t) { multiply<Terms<decltype(t)>>(a); });
+}
+void run(const GroupedMatMul& a) {
+  for_type(a.dtype, [&](auto t) { multiply<Terms<decltype(t)>>(a); });
 }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -13,8 +13,8 @@ struct Squares : PairPacking<kTileTerms> {
   using A = float;
   using Left = uint32_t;
   using Right = uint32_t;
-  static constexpr int kRows = kAmxRows, kColumns = VEOMNI_LEVEL::kColumns, kDepth = 2,
-                       kTerms = kTileTerms;
+  static constexpr int kRows = kAmxRows, kFewRows = kTileSide, kColumns = VEOMNI_LEVEL::kColumns,
+                       kDepth = 2, kTerms = kTileTerms;
   static_assert(kRows == 2 * kTileSide && kColumns == 2 * kTileSide);
   static constexpr int64_t kRowStep = kRows;
   static constexpr bool kTilesAreRows = true;
@@ -37,14 +37,15 @@ struct Squares : PairPacking<kTileTerms> {
     }
   }
 
-  template <typename F>
+  template <int rows, typename F>
   static inline __attribute__((always_inline)) void tile(const uint32_t* a, int64_t a_row, int64_t,
                                                          const uint32_t* b, int64_t words, F&& f) {
-    alignas(64) float sums[kRows * kColumns];
-    zero_sums();
-    add_products(a, a_row, b, kColumns, (words + kTileSide - 1) / kTileSide);
-    store_sums(sums, kColumns);
-    for (int r = 0; r < kRows; ++r)
+    constexpr bool two = rows > kTileSide;
+    alignas(64) float sums[rows * kColumns];
+    zero_sums<two>();
+    add_products<two>(a, a_row, b, kColumns, (words + kTileSide - 1) / kTileSide);
+    store_sums<two>(sums, kColumns);
+    for (int r = 0; r < rows; ++r)
       f(r, _mm512_load_ps(sums + r * kColumns), _mm512_load_ps(sums + r * kColumns + kTileSide));
   }
 
@@ -74,6 +75,7 @@ struct Squares : PairPacking<kTileTerms> {
 
 }  // namespace
 
-void run(const MatMul& a) { Product<Squares>(a).run(); }
+void run(const MatMul& a) { multiply<Squares>(a); }
+void run(const GroupedMatMul& a) { multiply<Squares>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

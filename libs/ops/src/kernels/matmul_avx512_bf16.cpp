@@ -11,8 +11,8 @@ struct Pairs : PairPacking<2> {
   using A = float;
   using Left = uint32_t;
   using Right = uint32_t;
-  static constexpr int kRows = VEOMNI_LEVEL::kRows, kColumns = VEOMNI_LEVEL::kColumns, kDepth = 2,
-                       kTerms = 2;
+  static constexpr int kRows = VEOMNI_LEVEL::kRows, kFewRows = 4, kColumns = VEOMNI_LEVEL::kColumns,
+                       kDepth = 2, kTerms = 2;
   static constexpr int64_t kRowStep = kRowMultiple;
   static constexpr bool kTilesAreRows = false;
   struct Scope {};
@@ -40,13 +40,13 @@ struct Pairs : PairPacking<2> {
     }
   }
 
-  template <typename F>
+  template <int rows, typename F>
   static inline __attribute__((always_inline)) void tile(const uint32_t* a, int64_t a_row,
                                                          int64_t a_k, const uint32_t* b,
                                                          int64_t words, F&& f) {
     // Constant distances keep the addresses in the instructions.
-    if (a_k == 1) return tile_pairs(a, a_row, 1, b, kColumns, words, f);
-    tile_pairs(a, 1, kRows, b, kColumns, words, f);
+    if (a_k == 1) return tile_pairs<rows>(a, a_row, 1, b, kColumns, words, f);
+    tile_pairs<rows>(a, 1, kRows, b, kColumns, words, f);
   }
 
   static void put(float* to, __m512 left, __m512 right) { set_to(to, left, right); }
@@ -76,6 +76,7 @@ struct Pairs : PairPacking<2> {
 
 }  // namespace
 
-void run(const MatMul& a) { Product<Pairs>(a).run(); }
+void run(const MatMul& a) { multiply<Pairs>(a); }
+void run(const GroupedMatMul& a) { multiply<Pairs>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

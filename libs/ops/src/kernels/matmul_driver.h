@@ -3,13 +3,13 @@
 /// multiplies:
 ///   T, A            operand and sum
 ///   Left, Right     words that a tile reads of a and of b; kDepth terms a word
-///   kRows, kColumns of a tile; kRowStep, a multiple of kRows that blocks are cut by
+///   kRows, kColumns of a tile; kFewRows of a lower one; kRowStep, a multiple of kRows that blocks are cut by
 ///   kTerms          a tile reads so many terms at once: what it reads is a multiple, or copied and padded with zeros
 ///   Scope           lives in a thread while it multiplies
 ///   pack_panels     terms of b in panels: out[panel][k][lane], zero where lanes or terms are missing
 ///   pack_rows       a's rows as they are, `stride` words apart, zero where rows or terms are missing
 ///   pack_tiles      a's rows in tiles: out[tile][k][row]; or, with kTilesAreRows, as pack_rows does
-///   tile            f(r, left, right) with the sums of row r
+///   tile<rows>      f(r, left, right) with the sums of row r, in the same order for every number of rows
 ///   put, add, put_narrow, stream, stream_narrow   what is done with them
 #pragma once
 
@@ -32,36 +32,52 @@ template <typename Form> class Product {
   static_assert(sizeof(Left) == sizeof(A));
 
  public:
-  explicit Product(const MatMul& args)
+  /// `out_bytes`: what the whole call writes, this product's result or that of all its groups.
+  Product(const MatMul& args, const MatMulPlan& plan, int64_t out_bytes)
       : a_(args),
-        plan_(plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k, omp_get_max_threads(),
-                          Form::kRowStep)),
-        room_(room_of(plan_, args.dtype)),
-        workspace_(static_cast<std::byte*>(args.workspace)),
-        panel_words_(panel_depth(args.k) / kDepth * kColumns),
-        streams_(args.m * args.n * out_size() >= kStreamBytes && !args.accumulate &&
+        plan_(plan),
+        room_(room_of(plan, args.dtype)),
+        panel_words_(plan.panel_depth / kDepth * kColumns),
+        streams_(out_bytes >= kStreamBytes && !args.accumulate &&
                  reinterpret_cast<uintptr_t>(args.out) % 64 == 0 &&
                  args.out_m * out_size() % 64 == 0) {}
 
-  void run() {
-    if (plan_.tasks() == 0) return;
-#pragma omp parallel num_threads(plan_.threads)
-    {
-      if (!plan_.panels_stay) {
-        // Pieces that are long in both directions: rows and columns of b are read by whole lines.
-        const int64_t groups = (a_.n + kPackColumns - 1) / kPackColumns,
-                      runs = (a_.k + kPackDepth - 1) / kPackDepth;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < groups * runs; ++i) {
-          const int64_t n0 = i % groups * kPackColumns, k0 = i / groups * kPackDepth;
-          pack_panels(n0, kPackColumns, k0, min_of(kPackDepth, a_.k - k0),
-                      shared_panels() + n0 / kColumns * panel_words_);
-        }
-      }
-      [[maybe_unused]] const typename Form::Scope scope;
-#pragma omp for schedule(dynamic, 1)
-      for (int64_t task = 0; task < plan_.tasks(); ++task) multiply_task(task);
+  /// Pieces that are long in both directions: rows and columns of b are read by whole lines.
+  int64_t pieces() const {
+    return (a_.n + kPackColumns - 1) / kPackColumns * ((a_.k + kPackDepth - 1) / kPackDepth);
+  }
+  /// Lays out a piece of the panels that all tasks share, unless each lays out its own.
+  void pack_piece(int64_t i, std::byte* shared) const {
+    const int64_t groups = (a_.n + kPackColumns - 1) / kPackColumns;
+    const int64_t n0 = i % groups * kPackColumns, k0 = i / groups * kPackDepth;
+    pack_panels(n0, kPackColumns, k0, min_of(kPackDepth, a_.k - k0), panels_at(shared, n0, k0));
+  }
+
+  /// `room`: this thread's part of the workspace.
+  void multiply_task(int64_t task, std::byte* shared, std::byte* room) const {
+    const int64_t m0 = task / plan_.column_blocks * plan_.rows,
+                  n0 = task % plan_.column_blocks * plan_.columns;
+    Block block{m0,      n0,      min_of(plan_.rows, a_.m - m0), min_of(plan_.columns, a_.n - n0),
+                nullptr, a_.out_m};
+    if (plan_.sums_apart) {
+      block.sums = reinterpret_cast<A*>(room + room_.b + room_.a);
+      block.sums_row = plan_.columns;
+    } else if (a_.wide_out) {
+      block.sums = static_cast<A*>(a_.out) + m0 * a_.out_m + n0;
     }
+    for (int64_t d = 0; d < plan_.depth_blocks; ++d) {
+      const int64_t k0 = d * plan_.depth, depth = min_of(plan_.depth, a_.k - k0);
+      const Right* panels = reinterpret_cast<const Right*>(room);
+      if (plan_.panels_stay) {
+        pack_panels(n0, block.columns, k0, depth, reinterpret_cast<Right*>(room));
+      } else {
+        panels = panels_at(shared, n0, k0);
+      }
+      for (int64_t r0 = 0; r0 < block.rows; r0 += plan_.step)
+        multiply_rows(block, r0, min_of(plan_.step, block.rows - r0), k0, depth, panels,
+                      reinterpret_cast<Left*>(room + room_.b));
+    }
+    if (plan_.sums_apart) write_sums(block);
   }
 
  private:
@@ -83,42 +99,14 @@ template <typename Form> class Product {
   };
 
   int64_t out_size() const { return a_.wide_out ? sizeof(A) : sizeof(T); }
-  Right* shared_panels() const { return reinterpret_cast<Right*>(workspace_); }
-  std::byte* own_room() const {
-    return workspace_ + room_.shared + omp_get_thread_num() * room_.per_thread();
+  Right* panels_at(std::byte* shared, int64_t n0, int64_t k0) const {
+    return reinterpret_cast<Right*>(shared) + n0 / kColumns * panel_words_ + k0 / kDepth * kColumns;
   }
 
-  /// Terms [k0, k0 + depth) of at most `columns` columns; out is their first panel.
+  /// Terms [k0, k0 + depth) of at most `columns` columns.
   void pack_panels(int64_t n0, int64_t columns, int64_t k0, int64_t depth, Right* out) const {
     Form::pack_panels(static_cast<const T*>(a_.b) + n0 * a_.b_n + k0 * a_.b_k, a_.b_n, a_.b_k,
-                      min_of(columns, a_.n - n0), depth, out + k0 / kDepth * kColumns,
-                      panel_words_);
-  }
-
-  void multiply_task(int64_t task) const {
-    std::byte* room = own_room();
-    const int64_t m0 = task / plan_.column_blocks * plan_.rows,
-                  n0 = task % plan_.column_blocks * plan_.columns;
-    Block block{m0,      n0,      min_of(plan_.rows, a_.m - m0), min_of(plan_.columns, a_.n - n0),
-                nullptr, a_.out_m};
-    if (plan_.sums_apart) {
-      block.sums = reinterpret_cast<A*>(room + room_.b + room_.a);
-      block.sums_row = plan_.columns;
-    } else if (a_.wide_out) {
-      block.sums = static_cast<A*>(a_.out) + m0 * a_.out_m + n0;
-    }
-    const Right* panels = shared_panels() + n0 / kColumns * panel_words_;
-    if (plan_.panels_stay) {
-      pack_panels(n0, block.columns, 0, a_.k, reinterpret_cast<Right*>(room));
-      panels = reinterpret_cast<Right*>(room);
-    }
-    for (int64_t d = 0; d < plan_.depth_blocks; ++d) {
-      const int64_t k0 = d * plan_.depth, depth = min_of(plan_.depth, a_.k - k0);
-      for (int64_t r0 = 0; r0 < block.rows; r0 += plan_.step)
-        multiply_rows(block, r0, min_of(plan_.step, block.rows - r0), k0, depth,
-                      panels + k0 / kDepth * kColumns, reinterpret_cast<Left*>(room + room_.b));
-    }
-    if (plan_.sums_apart) write_sums(block);
+                      min_of(columns, a_.n - n0), depth, out, panel_words_);
   }
 
   /// Whether tiles may read a as it lies: twelve rows whose lines share a few sets of the first-level
@@ -179,7 +167,7 @@ template <typename Form> class Product {
     const bool add = later || a_.accumulate;
     A* sums = block.sums ? block.sums + r0 * block.sums_row + c0 : nullptr;
     T* narrow_out = static_cast<T*>(a_.out) + (block.m0 + r0) * a_.out_m + block.n0 + c0;
-    Form::tile(data, left.row, left.k, panel, words, [&](int r, auto left_sums, auto right_sums) {
+    const auto finish = [&](int r, auto left_sums, auto right_sums) {
       if (r >= rows) return;
       if (columns < kColumns) {
         alignas(64) A line[kColumns];
@@ -196,7 +184,12 @@ template <typename Form> class Product {
       if (add) return Form::add(to, left_sums, right_sums);
       return streams_ && plan_.depth_blocks == 1 ? Form::stream(to, left_sums, right_sums)
                                                  : Form::put(to, left_sums, right_sums);
-    });
+    };
+    if (rows <= Form::kFewRows) {
+      Form::template tile<Form::kFewRows>(data, left.row, left.k, panel, words, finish);
+    } else {
+      Form::template tile<kRows>(data, left.row, left.k, panel, words, finish);
+    }
   }
 
   static void write_line(const A* line, int64_t columns, A* sums, T* narrow_out, bool add) {
@@ -218,11 +211,53 @@ template <typename Form> class Product {
   }
 
   const MatMul& a_;
-  const MatMulPlan plan_;
+  const MatMulPlan& plan_;
   const MatMulRoom room_;
-  std::byte* const workspace_;
   const int64_t panel_words_;
   const bool streams_;
 };
+
+template <typename Form> void multiply(const MatMul& args) {
+  const MatMulPlan plan = plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k,
+                                      omp_get_max_threads(), Form::kRowStep);
+  if (plan.tasks() == 0) return;
+  const MatMulRoom room = room_of(plan, args.dtype);
+  auto* const workspace = static_cast<std::byte*>(args.workspace);
+  const Product<Form> product(args, plan, out_bytes(args));
+#pragma omp parallel num_threads(plan.threads)
+  {
+    if (!plan.panels_stay) {
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < product.pieces(); ++i) product.pack_piece(i, workspace);
+    }
+    [[maybe_unused]] const typename Form::Scope scope;
+    std::byte* const own = workspace + room.shared + omp_get_thread_num() * room.per_thread();
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < plan.tasks(); ++task) product.multiply_task(task, workspace, own);
+  }
+}
+
+/// The tasks of all groups are one loop, so that no group waits for another. Each lays out its own block of b: every weight is
+/// read once, and no copy of all of them is made.
+template <typename Form> void multiply(const GroupedMatMul& args) {
+  const GroupedPlan plan = plan_grouped(args, omp_get_max_threads(), Form::kRowStep);
+  if (plan.tasks == 0) return;
+  auto* const first = static_cast<int64_t*>(args.workspace);
+  list_first_tasks(args, plan, Form::kRowStep, first);
+  std::byte* const rooms = static_cast<std::byte*>(args.workspace) + plan.list_bytes;
+  const int64_t bytes = out_bytes(args);
+#pragma omp parallel num_threads(plan.threads)
+  {
+    [[maybe_unused]] const typename Form::Scope scope;
+    std::byte* const own = rooms + omp_get_thread_num() * plan.per_thread;
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < plan.tasks; ++task) {
+      const int64_t group = group_of_task(first, args.groups, task);
+      const MatMul product = product_of(args, group);
+      const MatMulPlan blocks = plan_group(product, Form::kRowStep, plan.most_work);
+      Product<Form>(product, blocks, bytes).multiply_task(task - first[group], nullptr, own);
+    }
+  }
+}
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <limits>
 
 #include "kernels/args.h"
 #include "kernels/attention_plan.h"
@@ -25,6 +26,11 @@ constexpr int64_t kMaxRows = 192, kMinRows = 48;
 constexpr int64_t kStayColumns = 256, kPassingRows = 48;
 // From here on b does not stay in the third-level cache while blocks of a pass over it.
 constexpr int64_t kLargeBytes = 8 << 20;
+
+// Grouped products: rows whose sums wait for more terms; blocks below which laying out operands costs more than a waiting thread;
+// tasks of a thread.
+constexpr int64_t kMostRowsApart = 512, kFewestRows = 96, kFewestColumns = 128;
+constexpr int64_t kTasksOfThread = 8;
 
 int64_t size_of(DType dtype) {
   return dtype == DType::kBFloat16 ? 2 : dtype == DType::kFloat ? 4 : 8;
@@ -60,6 +66,20 @@ void cut_evenly(MatMulPlan& plan, int64_t m, int64_t n, int64_t most_rows, int64
   plan.step = plan.rows;
 }
 
+/// Terms at a time: by k alone, so that sums are added in an order that nothing else changes.
+void cut_depth(MatMulPlan& plan, DType dtype, bool wide_out, int64_t k) {
+  plan.depth = std::max<int64_t>(even(k, 4096 / size_of(dtype), kColumnMultiple), kColumnMultiple);
+  plan.depth_blocks = std::max<int64_t>(ceil_div(k, plan.depth), 1);
+  plan.sums_apart = plan.depth_blocks > 1 && !wide_out;
+}
+
+void count_blocks(MatMulPlan& plan, int64_t m, int64_t n, int64_t k) {
+  plan.row_blocks = ceil_div(m, plan.rows);
+  plan.column_blocks = ceil_div(n, plan.columns);
+  plan.panel_columns = plan.panels_stay ? plan.columns : round_up(n, kColumnMultiple);
+  plan.panel_depth = padded_depth(plan.panels_stay ? plan.depth : k);
+}
+
 // 128 KiB in float32: a band of x and one of dout stay in a core's L2 cache beside the weight.
 constexpr int64_t kBandElements = 32 << 10;
 
@@ -70,9 +90,7 @@ MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t
   MatMulPlan plan{};
   if (m == 0 || n == 0) return plan;
   const int64_t size = size_of(dtype);
-  plan.depth = std::max<int64_t>(even(k, 4096 / size, kColumnMultiple), kColumnMultiple);
-  plan.depth_blocks = std::max<int64_t>(ceil_div(k, plan.depth), 1);
-  plan.sums_apart = plan.depth_blocks > 1 && !wide_out;
+  cut_depth(plan, dtype, wide_out, k);
   plan.threads = useful_threads(m * n * k, threads);
   plan.panels_stay = n * k * size >= kLargeBytes && plan.depth_blocks == 1 &&
                      kStayColumns * k * size <= kStayBytes &&
@@ -87,16 +105,14 @@ MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t
         tile_rows);
     cut_evenly(plan, m, n, most_rows, plan.sums_apart ? 512 : 8192, tile_rows, plan.threads);
   }
-  plan.row_blocks = ceil_div(m, plan.rows);
-  plan.column_blocks = ceil_div(n, plan.columns);
+  count_blocks(plan, m, n, k);
   plan.threads = std::min(plan.threads, plan.tasks());
-  plan.b_values = (plan.panels_stay ? plan.columns : round_up(n, kColumnMultiple)) * panel_depth(k);
   return plan;
 }
 
 MatMulRoom room_of(const MatMulPlan& plan, DType dtype) {
   constexpr int64_t kLine = 64;
-  const int64_t b = round_up(plan.b_values * size_of(dtype), kLine);
+  const int64_t b = round_up(plan.panel_columns * plan.panel_depth * size_of(dtype), kLine);
   return {plan.panels_stay ? 0 : b, plan.panels_stay ? b : 0,
           round_up(plan.a_words() * acc_size_of(dtype), kLine),
           round_up(plan.sums() * acc_size_of(dtype), kLine)};
@@ -108,6 +124,107 @@ int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64
   for (const int64_t tile_rows : {kRowMultiple, kAmxRows}) {
     const MatMulPlan plan = plan_matmul(dtype, wide_out, m, n, k, threads, tile_rows);
     bytes = std::max(bytes, room_of(plan, dtype).total(plan.threads));
+  }
+  return bytes;
+}
+
+int64_t out_bytes(const MatMul& a) {
+  return a.m * a.n * (a.wide_out ? acc_size_of(a.dtype) : size_of(a.dtype));
+}
+
+int64_t out_bytes(const GroupedMatMul& a) {
+  const int64_t results = a.axis == GroupedAxis::kTerms ? a.groups : 1;
+  return results * a.m * a.n * (a.wide_out ? acc_size_of(a.dtype) : size_of(a.dtype));
+}
+
+MatMul product_of(const GroupedMatMul& a, int64_t group) {
+  const int64_t begin = a.offsets[group], count = a.offsets[group + 1] - begin;
+  const int64_t size = size_of(a.dtype), out_size = a.wide_out ? acc_size_of(a.dtype) : size;
+  const bool rows = a.axis == GroupedAxis::kRows;
+  const auto after = [](const void* base, int64_t bytes) {
+    return base ? static_cast<const char*>(base) + bytes : nullptr;
+  };
+  const int64_t a_begin = begin * (rows ? a.a_m : a.a_k),
+                b_begin = rows ? group * a.b_group : begin * a.b_k,
+                out_begin = rows ? begin * a.out_m : group * a.out_group;
+  return {.dtype = a.dtype,
+          .wide_out = a.wide_out,
+          .accumulate = false,
+          .m = rows ? count : a.m,
+          .n = a.n,
+          .k = rows ? a.k : count,
+          .a = after(a.a, a_begin * size),
+          .a_m = a.a_m,
+          .a_k = a.a_k,
+          .b = after(a.b, b_begin * size),
+          .b_n = a.b_n,
+          .b_k = a.b_k,
+          .out = const_cast<char*>(after(a.out, out_begin * out_size)),
+          .out_m = a.out_m,
+          .workspace = nullptr};
+}
+
+MatMulPlan plan_group(const MatMul& product, int64_t tile_rows, int64_t most_work) {
+  MatMulPlan plan{};
+  const int64_t m = product.m, n = product.n, k = product.k;
+  if (m == 0 || n == 0) return plan;
+  plan.panels_stay = true;
+  cut_depth(plan, product.dtype, product.wide_out, k);
+  const int64_t fitting = kStayBytes / (padded_depth(plan.depth) * size_of(product.dtype));
+  plan.columns =
+      even(n, std::max(fitting / kColumnMultiple, int64_t{1}) * kColumnMultiple, kColumnMultiple);
+  plan.rows = even(m, plan.sums_apart ? kMostRowsApart : m, tile_rows);
+  while (plan.rows * plan.columns * k > most_work) {
+    if (plan.columns > std::max(plan.rows, kFewestColumns)) {
+      plan.columns = even(n, plan.columns / 2, kColumnMultiple);
+    } else if (plan.rows > kFewestRows) {
+      plan.rows = even(m, plan.rows / 2, tile_rows);
+    } else {
+      break;
+    }
+  }
+  plan.step = std::min(plan.rows, round_up(kPassingRows, tile_rows));
+  count_blocks(plan, m, n, k);
+  return plan;
+}
+
+GroupedPlan plan_grouped(const GroupedMatMul& args, int threads, int64_t tile_rows) {
+  GroupedPlan plan{};
+  // A tile takes as long for one row as for all of its rows.
+  int64_t work = 0;
+  for (int64_t g = 0; g < args.groups; ++g) {
+    const MatMul product = product_of(args, g);
+    work += round_up(product.m, tile_rows) * product.n * product.k;
+  }
+  plan.threads = useful_threads(work, threads);
+  plan.most_work = plan.threads == 1 ? std::numeric_limits<int64_t>::max()
+                                     : work / (plan.threads * kTasksOfThread);
+  for (int64_t g = 0; g < args.groups; ++g) {
+    const MatMulPlan group = plan_group(product_of(args, g), tile_rows, plan.most_work);
+    plan.tasks += group.tasks();
+    plan.per_thread = std::max(plan.per_thread, room_of(group, args.dtype).per_thread());
+  }
+  plan.threads = std::min(plan.threads, plan.tasks);
+  plan.list_bytes = round_up((args.groups + 1) * sizeof(int64_t), 64);
+  return plan;
+}
+
+void list_first_tasks(const GroupedMatMul& args, const GroupedPlan& plan, int64_t tile_rows,
+                      int64_t* first) {
+  first[0] = 0;
+  for (int64_t g = 0; g < args.groups; ++g)
+    first[g + 1] = first[g] + plan_group(product_of(args, g), tile_rows, plan.most_work).tasks();
+}
+
+int64_t group_of_task(const int64_t* first, int64_t groups, int64_t task) {
+  return std::upper_bound(first, first + groups + 1, task) - first - 1;
+}
+
+int64_t grouped_matmul_workspace(const GroupedMatMul& args, int threads) {
+  int64_t bytes = 0;
+  for (const int64_t tile_rows : {kRowMultiple, kAmxRows}) {
+    const GroupedPlan plan = plan_grouped(args, threads, tile_rows);
+    bytes = std::max(bytes, plan.list_bytes + plan.threads * plan.per_thread);
   }
   return bytes;
 }

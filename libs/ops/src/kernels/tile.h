@@ -63,28 +63,28 @@ inline Vector<float> load(const bf16* p) {
 #endif
 }
 
-/// f(r, left, right) for r < kTileRows, the two vectors of
+/// f(r, left, right) for r < rows, the two vectors of
 /// Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)].
-template <typename A, typename B, typename F>
+template <int rows = kTileRows, typename A, typename B, typename F>
 inline __attribute__((always_inline)) void tile_sums(const A* a, int64_t a_row, int64_t a_k,
                                                      const B* b, int64_t b_k, int64_t count,
                                                      F&& f) {
-  Vector<A> left[kTileRows], right[kTileRows];
+  Vector<A> left[rows], right[rows];
 #pragma GCC unroll 12
-  for (int r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < rows; ++r) {
     left[r] = right[r] = Vector<A>{};
   }
   for (int64_t k = 0; k < count; ++k) {
     const Vector<A> b0 = load(b + k * b_k), b1 = load(b + k * b_k + kLanes<A>);
 #pragma GCC unroll 12
-    for (int r = 0; r < kTileRows; ++r) {
+    for (int r = 0; r < rows; ++r) {
       const A x = a[r * a_row + k * a_k];
       left[r] += x * b0;
       right[r] += x * b1;
     }
   }
 #pragma GCC unroll 12
-  for (int r = 0; r < kTileRows; ++r) f(r, left[r], right[r]);
+  for (int r = 0; r < rows; ++r) f(r, left[r], right[r]);
 }
 
 /// c[r, :] (+)= Σ_k a[r · a_row + k · a_k] · b[k · b_k + (0 … kTileColumns)], r < kTileRows.
