@@ -118,6 +118,18 @@ AttentionSpec spec(bool causal, int64_t left = -1, int64_t right = -1, double so
   return s;
 }
 
+/// Scores so far apart that a softmax must be made relative to the highest.
+AttentionSpec steep(bool causal) {
+  AttentionSpec s = spec(causal);
+  s.scale = 2;
+  return s;
+}
+AttentionSpec falling() {
+  AttentionSpec s = spec(true);
+  s.scale = -0.3;
+  return s;
+}
+
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const int64_t width : {8, 16, 64, 128}) {
@@ -128,6 +140,34 @@ std::vector<Case> cases() {
     all.push_back(
         {"group " + std::to_string(group), 8, 8 / group, 16, 16, {50, 3}, {}, spec(true)});
   }
+  for (const int64_t width : {2, 40, 72, 80}) {
+    all.push_back({"ragged width " + std::to_string(width),
+                   2,
+                   1,
+                   width,
+                   width,
+                   {1, 33, 130},
+                   {},
+                   spec(true)});
+  }
+  for (const int32_t length : {1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 65, 95, 96, 97}) {
+    for (const bool causal : {false, true}) {
+      all.push_back({(causal ? "causal length " : "length ") + std::to_string(length),
+                     2,
+                     1,
+                     64,
+                     64,
+                     {length},
+                     {},
+                     spec(causal)});
+    }
+  }
+  all.push_back({"keys wider than values", 4, 1, 80, 48, {33, 300}, {}, spec(false), true});
+  all.push_back({"window over tiles", 2, 1, 32, 32, {600}, {}, spec(true, 217)});
+  all.push_back({"many unseen rows", 4, 2, 32, 32, {200}, {70}, spec(true)});
+  all.push_back({"steep", 2, 1, 64, 64, {600}, {}, steep(true)});
+  all.push_back({"steep, sinks", 4, 2, 64, 64, {40, 300}, {70, 300}, steep(true), true});
+  all.push_back({"falling", 2, 1, 64, 64, {70}, {}, falling()});
   all.push_back({"long", 2, 1, 64, 64, {700, 401}, {}, spec(true)});
   all.push_back({"long not causal", 2, 1, 64, 64, {500}, {}, spec(false)});
   all.push_back({"odd widths", 2, 1, 24, 40, {33, 65}, {}, spec(true)});

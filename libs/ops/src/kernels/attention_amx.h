@@ -11,7 +11,7 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
 static_assert(kAmxRows == kColumns && kAmxRows == 2 * kTileSide && kAmxRows == kTileTerms);
 
-inline constexpr float kLog2E = 1.44269504f;
+inline constexpr float kLog2E = 1.44269504f, kLog2 = 0.693147181f;
 
 /// A value for each of kAmxRows queries.
 struct Lanes {
@@ -40,17 +40,72 @@ inline __m512 exp2_512(__m512 x) {
   return _mm512_maskz_scalef_ps(normal, p, n);
 }
 
-/// Two rows of kAmxRows floats as words of their bfloat16: out[i] = top[i] | below[i] << 16.
+/// 2^(x · 2^-23) where |x| < 100 · 2^23, relative error below 5e-6: nothing is looked after but finite x.
+inline __m512 exp2_bounded(__m512 x) {
+  const __m512i i = _mm512_cvtps_epi32(x), fraction = _mm512_set1_epi32(0x7fffff);
+  // Whole powers are the exponent's bits already; the fraction's become a number in [1, 2).
+  const __m512 m = _mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(i, fraction, _mm512_set1_epi32(0x3f800000), 0xea));
+  // 2^(m - 1) by the polynomial of the fourth degree whose largest relative error is least: 2.6e-6.
+  __m512 p = _mm512_set1_ps(1.35341680e-2f);
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(-2.12521094e-3f));
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(1.66613381e-1f));
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(3.12016033e-1f));
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(5.09964222e-1f));
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_castps_si512(p), _mm512_andnot_si512(fraction, i)));
+}
+
+/// The natural logarithm, error below 2e-7 of the larger of it and 1; -inf for 0.
+inline __m512 log_512(__m512 x) {
+  // x = m · 2^e with m in [3/4, 3/2), and ln m = 2 artanh((m - 1) / (m + 1)).
+  const __m512 m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src),
+               e = _mm512_getexp_ps(_mm512_div_ps(x, m)), one = _mm512_set1_ps(1.f);
+  const __m512 s = _mm512_div_ps(_mm512_sub_ps(m, one), _mm512_add_ps(m, one)),
+               s2 = _mm512_mul_ps(s, s);
+  __m512 p = _mm512_set1_ps(2.f / 11);
+  p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(2.f / 9));
+  p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(2.f / 7));
+  p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(2.f / 5));
+  p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(2.f / 3));
+  p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(2.f));
+  return _mm512_fmadd_ps(e, _mm512_set1_ps(kLog2), _mm512_mul_ps(p, s));
+}
+
+/// Two rows of kAmxRows floats as words of their bfloat16: out[i] = top[i] | below[i] << 16. Rounds to nearest by
+/// integers, which is cheaper here than the conversion and a permutation.
 inline void store_pairs(uint32_t* out, Lanes top, Lanes below) {
-  alignas(64) static const uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                  21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                  11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i order = _mm512_load_si512(kOrder);
+  const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(-65536);
   const auto pairs = [&](__m512 low, __m512 high) {
-    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+    const __m512i l = _mm512_add_epi32(_mm512_castps_si512(low), half),
+                  h = _mm512_add_epi32(_mm512_castps_si512(high), half);
+    return _mm512_ternarylogic_epi32(h, upper, _mm512_srli_epi32(l, 16), 0xea);
   };
   _mm512_storeu_si512(out, pairs(top.left, below.left));
   _mm512_storeu_si512(out + 16, pairs(top.right, below.right));
+}
+
+/// The largest squared norm of some rows; NaN if one is.
+inline float largest_norm(HeadRows x, int64_t rows, int64_t width) {
+  float largest = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const bf16* row = x.data + r * x.stride;
+    const float norm = dot(row, row, width);
+    if (norm > largest || norm != norm) largest = norm;
+  }
+  return largest;
+}
+
+/// The largest squared norm of a panel's rows in pack_columns' layout.
+inline float largest_norm(const uint32_t* columns, int64_t width) {
+  Lanes norm = all_lanes(0);
+  for (int64_t k = 0; k < width / 2; ++k, columns += kAmxRows) {
+    const auto left = (__m512bh)_mm512_loadu_si512(columns),
+               right = (__m512bh)_mm512_loadu_si512(columns + 16);
+    norm = {_mm512_dpbf16_ps(norm.left, left, left), _mm512_dpbf16_ps(norm.right, right, right)};
+  }
+  const __mmask16 nan = _mm512_cmp_ps_mask(norm.left, norm.right, _CMP_UNORD_Q);
+  return nan ? __builtin_nanf("") : _mm512_reduce_max_ps(_mm512_max_ps(norm.left, norm.right));
 }
 
 /// kAmxRows rows of x as columns: out[k / 2][i] = x[i, k … k + 1], zeros past `rows` and past `width` up to `columns`, a

@@ -26,38 +26,28 @@ inline HeadRows head_rows(const void* base, int64_t heads, int64_t width, int64_
 inline void copy_rows(HeadRows x, int64_t rows, int64_t width, int64_t padded, int64_t columns,
                       bf16* to) {
   for (int64_t r = 0; r < padded; ++r, to += columns) {
-    const int64_t count = r < rows ? width : 0;
-    if (count > 0) std::memcpy(to, x.data + r * x.stride, count * sizeof(bf16));
-    std::memset(to + count, 0, (columns - count) * sizeof(bf16));
+    for (int64_t c = 0; c < columns; c += kColumns) {
+      const __mmask32 from = r < rows ? column_mask(0, width - c) : 0;
+      _mm512_mask_storeu_epi16(to + c, column_mask(0, columns - c),
+                               _mm512_maskz_loadu_epi16(from, x.data + r * x.stride + c));
+    }
   }
 }
 
 inline float dot(const bf16* x, const bf16* y, int64_t count) {
-  float sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += wide(x[i]) * wide(y[i]);
-  return sum;
-}
-
-/// How a row of a finished softmax ends, from its highest score and the sum relative to it.
-struct RowEnd {
-  float lse, scale;  ///< scale: for the row's weighted sum of values
-};
-inline RowEnd end_row(float top, float sum, const float* sink) {
-  float factor = 1;
-  if (sink) {
-    const float highest = *sink > top ? *sink : top;
-    factor = std::exp(top - highest);
-    sum = sum * factor + std::exp(*sink - highest);
-    top = highest;
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; i += kColumns) {
+    const __mmask32 mask = column_mask(0, count - i);
+    sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_maskz_loadu_epi16(mask, x + i),
+                           (__m512bh)_mm512_maskz_loadu_epi16(mask, y + i));
   }
-  if (sum == 0)
-    return {-__builtin_inff(), 0};  // sees nothing; not by `top`: a NaN must come out as NaN
-  return {top + std::log(sum), factor / sum};
+  return _mm512_reduce_add_ps(sum);
 }
 
 /// A segment's keys and values of one kv head as the Form lays them out, in room for padded rows.
 struct PackedKeys {
   uint32_t *keys, *values;
+  float* norm;  ///< room for one number
 };
 
 /// Queries of one head and segment that are attended to together.
@@ -68,12 +58,13 @@ struct QueryBlock {
   QueryBlock part(int64_t first, int64_t most) const {
     return {token + first, head, min_of(most, rows - first), position + first, keys};
   }
+  QueryBlock of_head(int64_t i) const { return {token, head + i, rows, position, keys}; }
 };
 
 /// Deals out the forward pass. A Form has
 ///   Scope                   lives in a thread while it multiplies
 ///   pack(k, v, keys, to)    lays out keys and values once for all queries
-///   attend(block, from, scratch)
+///   attend(block, heads, from, scratch)   the block of each of `heads` heads
 template <typename Form> class ForwardDriver {
  public:
   explicit ForwardDriver(const AttentionForward& a)
@@ -98,8 +89,8 @@ template <typename Form> class ForwardDriver {
   }
 
  protected:
-  void write_lse(const QueryBlock& b, int64_t r, float lse) const {
-    static_cast<float*>(a_.lse)[b.head * tokens_ + b.token + r] = lse;
+  float* lse(const QueryBlock& b) const {
+    return static_cast<float*>(a_.lse) + b.head * tokens_ + b.token;
   }
   bf16* out_row(const QueryBlock& b, int64_t r) const {
     return static_cast<bf16*>(a_.out) + ((b.token + r) * s_.heads + b.head) * s_.v_width;
@@ -116,33 +107,34 @@ template <typename Form> class ForwardDriver {
  private:
   const Form& form() const { return static_cast<const Form&>(*this); }
 
-  PackedKeys packed(int64_t packed_at, int64_t kv_head, int64_t keys) const {
-    const int64_t padded = round_up(keys, kColumnMultiple), each = plan_.padded_k + plan_.padded_v;
-    auto* at =
-        static_cast<uint32_t*>(a_.workspace) + (packed_at * s_.kv_heads + kv_head * padded) * each;
-    return {at, at + padded * plan_.padded_k / 2};
+  /// packed_at: padded keys of the segments before.
+  PackedKeys packed(int64_t segment, int64_t packed_at, int64_t kv_head) const {
+    const int64_t padded = round_up(s_.cu_k[segment + 1] - s_.cu_k[segment], kColumnMultiple);
+    auto* at = static_cast<uint32_t*>(a_.workspace) +
+               (packed_at * s_.kv_heads + kv_head * padded) * (plan_.padded_k + plan_.padded_v);
+    float* end = static_cast<float*>(a_.workspace) + plan_.forward_packed(s_);
+    return {at, at + padded * plan_.padded_k / 2,
+            end - (segment * s_.kv_heads + kv_head + 1) * kLine};
   }
 
   void pack(int64_t segment, int64_t kv_head) const {
     int64_t packed_at = 0;
     for (int64_t i = 0; i < segment; ++i)
       packed_at += round_up(s_.cu_k[i + 1] - s_.cu_k[i], kColumnMultiple);
-    const int64_t begin = s_.cu_k[segment], keys = s_.cu_k[segment + 1] - begin;
+    const int64_t begin = s_.cu_k[segment];
     form().pack(head_rows(a_.k, s_.kv_heads, s_.k_width, begin, kv_head),
-                head_rows(a_.v, s_.kv_heads, s_.v_width, begin, kv_head), keys,
-                packed(packed_at, kv_head, keys));
+                head_rows(a_.v, s_.kv_heads, s_.v_width, begin, kv_head),
+                s_.cu_k[segment + 1] - begin, packed(segment, packed_at, kv_head));
   }
 
   void attend(const ForwardTask& task, float* scratch) const {
     const int64_t group = s_.heads / s_.kv_heads, q_begin = s_.cu_q[task.segment];
     const int64_t queries = s_.cu_q[task.segment + 1] - q_begin;
     const int64_t keys = s_.cu_k[task.segment + 1] - s_.cu_k[task.segment];
-    for (int64_t i = 0; i < group; ++i) {
-      const QueryBlock block{q_begin + task.first_query, task.kv_head * group + i,
-                             min_of(kForwardQueries, queries - task.first_query),
-                             task.first_query + keys - queries, keys};
-      form().attend(block, packed(task.packed_at, task.kv_head, keys), scratch);
-    }
+    const QueryBlock block{q_begin + task.first_query, task.kv_head * group,
+                           min_of(kForwardQueries, queries - task.first_query),
+                           task.first_query + keys - queries, keys};
+    form().attend(block, group, packed(task.segment, task.packed_at, task.kv_head), scratch);
   }
 };
 

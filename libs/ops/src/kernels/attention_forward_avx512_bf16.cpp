@@ -7,6 +7,23 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
+/// How a row of a finished softmax ends, from its highest score and the sum relative to it.
+struct RowEnd {
+  float lse, scale;  ///< scale: for the row's weighted sum of values
+};
+RowEnd end_row(float top, float sum, const float* sink) {
+  float factor = 1;
+  if (sink) {
+    const float highest = *sink > top ? *sink : top;
+    factor = std::exp(top - highest);
+    sum = sum * factor + std::exp(*sink - highest);
+    top = highest;
+  }
+  if (sum == 0)
+    return {-__builtin_inff(), 0};  // sees nothing; not by `top`: a NaN must come out as NaN
+  return {top + std::log(sum), factor / sum};
+}
+
 /// As the generic Forward; keys are packed along rows, values and probabilities pair neighbouring
 /// keys.
 class Forward : public ForwardDriver<Forward> {
@@ -19,7 +36,21 @@ class Forward : public ForwardDriver<Forward> {
     pack_down_rows(v.data, v.stride, keys, s_.v_width, plan_.padded_v, to.values);
   }
 
-  void attend(const QueryBlock& q, PackedKeys from, float* scratch) const {
+  void attend(const QueryBlock& block, int64_t heads, PackedKeys from, float* scratch) const {
+    for (int64_t i = 0; i < heads; ++i) attend_head(block.of_head(i), from, scratch);
+  }
+
+ private:
+  /// Running softmax of one block of queries.
+  struct Block {
+    const bf16* q;
+    float* scores;  // [kRows, kForwardKeys]
+    bf16* p;        // [kRows, kForwardKeys]
+    float* out;     // [kForwardQueries, padded_v]
+    float top[kForwardQueries], sum[kForwardQueries];
+  };
+
+  void attend_head(const QueryBlock& q, PackedKeys from, float* scratch) const {
     Block b;
     b.scores = scratch;
     b.p = reinterpret_cast<bf16*>(b.scores + kRowMultiple * kForwardKeys);
@@ -38,16 +69,6 @@ class Forward : public ForwardDriver<Forward> {
     }
     finish(q, b);
   }
-
- private:
-  /// Running softmax of one block of queries.
-  struct Block {
-    const bf16* q;
-    float* scores;  // [kRows, kForwardKeys]
-    bf16* p;        // [kRows, kForwardKeys]
-    float* out;     // [kForwardQueries, padded_v]
-    float top[kForwardQueries], sum[kForwardQueries];
-  };
 
   /// The block's queries, with zero rows up to a whole tile.
   const bf16* load_queries(const QueryBlock& q, float* to) const {
@@ -136,7 +157,7 @@ class Forward : public ForwardDriver<Forward> {
   void finish(const QueryBlock& q, const Block& b) const {
     for (int64_t r = 0; r < q.rows; ++r) {
       const RowEnd end = end_row(b.top[r], b.sum[r], sink(q.head));
-      write_lse(q, r, end.lse);
+      lse(q)[r] = end.lse;
       bf16* to = out_row(q, r);
       for (int64_t c = 0; c < s_.v_width; ++c)
         to[c] = narrow<bf16>(b.out[r * plan_.padded_v + c] * end.scale);

@@ -16,9 +16,12 @@ namespace veomni::ops::kernels {
 inline constexpr int64_t kForwardQueries = 96, kForwardKeys = 384;
 inline constexpr int64_t kBackwardQueries = 96, kBackwardKeys = 192;
 /// Where scores are squares of AMX's tiles, kAmxRows queries at a time: these stay in the L1 cache.
-inline constexpr int64_t kAmxForwardKeys = 192;
+inline constexpr int64_t kAmxForwardKeys = 256;
 static_assert(kForwardQueries % kRowMultiple == 0 && kForwardQueries % kAmxRows == 0);
 static_assert(kBackwardQueries % kRowMultiple == 0 && kBackwardQueries % kAmxRows == 0);
+
+/// Elements of a line of the caches: room for what is known of a segment's keys.
+inline constexpr int64_t kLine = 16;
 
 /// Elements of acc. Forward: keys and values are packed once for all queries; backward: once per
 /// task.
@@ -31,12 +34,12 @@ struct AttentionPlan {
   int64_t splits = 1;
 
   int64_t forward_packed(const AttentionShape& s) const {
-    return s.kv_heads * sum_padded_keys * (padded_k + padded_v);
+    return s.kv_heads * sum_padded_keys * (padded_k + padded_v) + kLine * s.segments * s.kv_heads;
   }
   int64_t forward_scratch() const {
     // Scores, and half as much for probabilities in bfloat16.
     return kForwardQueries * (padded_k + padded_v) +
-           std::max(kRowMultiple * kForwardKeys * 3 / 2, kAmxRows * kAmxForwardKeys);
+           std::max(kRowMultiple * kForwardKeys * 3 / 2, 2 * kAmxRows * kAmxForwardKeys);
   }
   /// dk and dv of one segment and kv head; the last row tile may reach past the keys.
   int64_t backward_sums(int64_t padded_keys) const {
