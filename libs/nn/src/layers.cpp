@@ -14,8 +14,9 @@ Linear::Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions
   if (bias) bias_ = parameter("bias", Parameter({out}, options, Init::zeros(), tags | kTagBias));
 }
 
-torch::Tensor Linear::forward(const torch::Tensor& x) const {
-  return ops::linear(x, weight_.value(), bias_.defined() ? bias_.value() : torch::Tensor());
+torch::Tensor Linear::forward(const torch::Tensor& x, const torch::Tensor& residual) const {
+  return ops::linear(x, weight_.value(), bias_.defined() ? bias_.value() : torch::Tensor(),
+                     residual);
 }
 
 Embedding::Embedding(int64_t vocab, int64_t width, Init init, const ParamOptions& options) {
@@ -49,8 +50,8 @@ GatedMlp::GatedMlp(int64_t width, int64_t inner, Init init, const ParamOptions& 
   child("down", down_);
 }
 
-torch::Tensor GatedMlp::forward(const torch::Tensor& x) const {
-  return down_.forward(ops::swiglu(gate_up_.forward(x)));
+torch::Tensor GatedMlp::forward(const torch::Tensor& x, const torch::Tensor& residual) const {
+  return down_.forward(ops::swiglu(gate_up_.forward(x)), residual);
 }
 
 }  // namespace veomni::nn

@@ -43,18 +43,19 @@ struct Strides {
   int64_t row, k;
 };
 
-/// out [m,n] (+)= Σ_k a · b by this library's kernels.
+/// out [m,n] (+)= Σ_k a · b (+ bias + residual) by this library's kernels.
 void own_matmul(const Tensor& out_MN, const Tensor& a, Strides a_strides, const Tensor& b,
-                Strides b_strides, int64_t k, bool accumulate) {
+                Strides b_strides, int64_t k, bool accumulate, const Tensor& bias = {},
+                const Tensor& residual = {}) {
   const int64_t m = out_MN.size(0), n = out_MN.size(1);
   const kernels::DType dtype = kernel_dtype(a, "linear");
   const bool wide_out = out_MN.scalar_type() == acc_dtype(a.scalar_type());
   Tensor workspace =
       at::empty({kernels::matmul_workspace(dtype, wide_out, m, n, k, at::get_num_threads())},
                 a.options().dtype(at::kByte));
-  launch(a.device(),
-         kernels::MatMul{dtype, wide_out, accumulate, m, n, k, in(a), a_strides.row, a_strides.k,
-                         in(b), b_strides.row, b_strides.k, out(out_MN), n, out(workspace)});
+  launch(a.device(), kernels::MatMul{dtype, wide_out, accumulate, m, n, k, in(a), a_strides.row,
+                                     a_strides.k, in(b), b_strides.row, b_strides.k, out(out_MN), n,
+                                     out(workspace), in(bias), in(residual)});
 }
 
 /// x · wᵀ through oneDNN, which only its fused linear reaches for float32.
@@ -132,11 +133,23 @@ int64_t rows_of_group(const Tensor& offsets) {
 
 }  // namespace
 
-void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b) {
+void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b, const Tensor& bias,
+               const Tensor& residual) {
   const int64_t k = a.size(1);
   const LinearBackend backend = choose(a, out_MN.size(0));
-  if (backend == LinearBackend::kOwn) return own_matmul(out_MN, a, {k, 1}, b, {k, 1}, k, false);
-  if (!a.is_meta()) aten_matmul(out_MN, a, b.t(), false, backend);
+  if (backend == LinearBackend::kOwn)
+    return own_matmul(out_MN, a, {k, 1}, b, {k, 1}, k, false, bias, residual);
+  if (a.is_meta()) return;
+  aten_matmul(out_MN, a, b.t(), false, backend);
+  if (bias.defined()) {
+    launch(a.device(), kernels::AddBias{kernel_dtype(a, "linear"), out_MN.size(0), out_MN.size(1),
+                                        in(bias), out(out_MN)});
+  }
+  if (residual.defined()) {
+    const AtenScope aten;
+    const at::NoGradGuard no_grad;
+    Tensor(out_MN).add_(residual);
+  }
 }
 
 void matmul_nn(const Tensor& out_MN, const Tensor& a, const Tensor& b) {

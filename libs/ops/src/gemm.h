@@ -7,8 +7,9 @@
 
 namespace veomni::ops {
 
-/// out [M,N] = a [M,K] · b [N,K]ᵀ, in the dtype of all three.
-void matmul_nt(const Tensor& out, const Tensor& a, const Tensor& b);
+/// out [M,N] = a [M,K] · b [N,K]ᵀ (+ bias [N] + residual [M,N], where defined), in the dtype of all.
+void matmul_nt(const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& bias = {},
+               const Tensor& residual = {});
 
 /// out [M,N] = a [M,K] · b [K,N], in the dtype of all three.
 void matmul_nn(const Tensor& out, const Tensor& a, const Tensor& b);

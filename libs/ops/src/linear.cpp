@@ -8,19 +8,18 @@ namespace {
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight_input,
-                        const std::optional<Tensor>& bias_input) {
+                        const std::optional<Tensor>& bias_input,
+                        const std::optional<Tensor>& residual_input) {
     const trace::Span span(trace::Category::kOp, "linear", "forward");
     const Tensor x = input.contiguous(), weight = weight_input.contiguous();
     const int64_t rows = leading_rows(x), features = weight.size(0);
     std::vector<int64_t> sizes = x.sizes().vec();
     sizes.back() = features;
     Tensor y = at::empty(sizes, x.options());
-    matmul_nt(y.view({rows, features}), x.view({rows, x.size(-1)}), weight);
-    if (bias_input) {
-      const Tensor bias = bias_input->contiguous();
-      launch(x.device(),
-             kernels::AddBias{kernel_dtype(x, "linear"), rows, features, in(bias), out(y)});
-    }
+    const Tensor bias = bias_input ? bias_input->contiguous() : Tensor();
+    const Tensor residual =
+        residual_input ? residual_input->contiguous().view({rows, features}) : Tensor();
+    matmul_nt(y.view({rows, features}), x.view({rows, x.size(-1)}), weight, bias, residual);
     // A frozen weight's gradient needs no x, and a leaf x's none of the weight.
     context->save_for_backward(
         {weight_input.requires_grad() ? x : Tensor(), input.requires_grad() ? weight : Tensor()});
@@ -53,13 +52,13 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       launch(dy.device(), kernels::ColumnSum{kernel_dtype(dy, "linear"), rows, features, in(dy),
                                              out(dbias), out(workspace)});
     }
-    return {dx, dweight, dbias};
+    return {dx, dweight, dbias, context->needs_input_grad(3) ? grads[0] : Tensor()};
   }
 };
 
 }  // namespace
 
-Tensor linear(Tensor x, Tensor weight_ND, Tensor bias_N) {
+Tensor linear(Tensor x, Tensor weight_ND, Tensor bias_N, Tensor residual) {
   VEOMNI_CHECK(x.dim() >= 1 && weight_ND.dim() == 2 && x.size(-1) == weight_ND.size(1),
                "linear: x ", x.sizes(), " does not fit weight [N, D] = ", weight_ND.sizes(),
                "; the last sizes must agree");
@@ -70,7 +69,14 @@ Tensor linear(Tensor x, Tensor weight_ND, Tensor bias_N) {
                  bias_N.sizes(), " does not fit weight [N, D] = ", weight_ND.sizes());
     check_same_kind("linear", "x", x, "bias", bias_N);
   }
-  return LinearFunction::apply(x, weight_ND, optional_input(bias_N));
+  if (residual.defined()) {
+    std::vector<int64_t> sizes = x.sizes().vec();
+    sizes.back() = weight_ND.size(0);
+    VEOMNI_CHECK(residual.sizes() == at::IntArrayRef(sizes), "linear: residual ", residual.sizes(),
+                 " does not fit the result ", sizes);
+    check_same_kind("linear", "x", x, "residual", residual);
+  }
+  return LinearFunction::apply(x, weight_ND, optional_input(bias_N), optional_input(residual));
 }
 
 Tensor linear_logits(Tensor x_TD, Tensor weight_VD) { return ops::linear(x_TD, weight_VD); }

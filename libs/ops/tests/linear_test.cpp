@@ -10,6 +10,11 @@ namespace veomni::ops::testing {
 namespace {
 
 Tensor ours(const Tensors& t) { return ops::linear(t[0], t[1], t.size() > 2 ? t[2] : Tensor()); }
+Tensor added(const Tensors& t) { return ops::linear(t[0], t[1], t[3], t[2]); }
+Tensor added_reference(const Tensors& t) {
+  const Tensor y = at::matmul(t[0], t[1].t()) + t[2];
+  return t[3].defined() ? y + t[3] : y;
+}
 Tensor reference(const Tensors& t) {
   const Tensor y = at::matmul(t[0], t[1].t());
   return t.size() > 2 ? y + t[2] : y;
@@ -34,6 +39,9 @@ TEST_P(LinearBackends, MatchesAtenForOddShapes) {
       expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2)}, dtype, what);
       expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2), normal({n}, 3)}, dtype,
                   what + " bias");
+      expect_same(added, added_reference,
+                  {normal({t, d}, 1), normal({n, d}, 2), normal({t, n}, 4), normal({n}, 3)}, dtype,
+                  what + " bias and residual");
     }
   }
 }
@@ -62,6 +70,12 @@ TEST(Linear, OwnKernelsMatchWhereTheirWalkDiffers) {
       expect_same(ours, reference, {normal({t, d}, 1), normal({n, d}, 2)}, dtype,
                   std::to_string(t) + "x" + std::to_string(d) + "x" + std::to_string(n));
     }
+  }
+  for (const at::ScalarType dtype : kDtypes) {
+    expect_same(
+        added, added_reference,
+        {normal({61, 4096}, 1), normal({97, 4096}, 2), normal({61, 97}, 4), normal({97}, 3)}, dtype,
+        "61x4096x97 bias and residual");
   }
   expect_same(ours, reference, {normal({97, 160}, 1), normal({27001, 160}, 2)}, at::kBFloat16,
               "97x160x27001");

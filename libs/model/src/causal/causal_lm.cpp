@@ -64,7 +64,7 @@ ops::HeadNorms CausalAttention::norms() const {
 }
 
 torch::Tensor CausalAttention::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
-                                       const nn::Sequence& seq) {
+                                       const nn::Sequence& seq, const torch::Tensor& residual_TD) {
   using Role = nn::AttentionCore::Role;
   auto& core = attention_.core();
   auto heads = ops::qk_norm_rope(qkv_.forward(x_TD), heads_, kv_heads_, rope, norms());
@@ -72,7 +72,7 @@ torch::Tensor CausalAttention::forward(const torch::Tensor& x_TD, const ops::Rop
   auto k = core.exchange(std::move(heads.k_TGK), Role::kKey, seq);
   auto v = core.exchange(std::move(heads.v_TGK), Role::kValue, seq);
   auto out_THK = core.attend(std::move(q), std::move(k), std::move(v), seq, seq, spec_);
-  return o_proj_.forward(out_THK.reshape({x_TD.size(0), heads_ * head_dim_}));
+  return o_proj_.forward(out_THK.reshape({x_TD.size(0), heads_ * head_dim_}), residual_TD);
 }
 
 CausalLayer::CausalLayer(const CausalConfig& c, int64_t window, const nn::ParamOptions& o)
@@ -89,8 +89,8 @@ CausalLayer::CausalLayer(const CausalConfig& c, int64_t window, const nn::ParamO
 torch::Tensor CausalLayer::forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
                                    const nn::Sequence& seq) {
   return run(x_TD, [this, rope, seq](const torch::Tensor& x_TD) {
-    auto h_TD = x_TD + attention_.forward(attention_norm_.forward(x_TD), rope, seq);
-    return h_TD + mlp_.forward(mlp_norm_.forward(h_TD));
+    auto h_TD = attention_.forward(attention_norm_.forward(x_TD), rope, seq, x_TD);
+    return mlp_.forward(mlp_norm_.forward(h_TD), h_TD);
   });
 }
 

@@ -22,8 +22,9 @@ namespace veomni::model {
 class CausalAttention : public nn::Module {
  public:
   CausalAttention(const CausalConfig& config, int64_t window, const nn::ParamOptions& options);
+  /// residual_TD + attention(x_TD)
   torch::Tensor forward(const torch::Tensor& x_TD, const ops::RopeTable& rope,
-                        const nn::Sequence& seq);
+                        const nn::Sequence& seq, const torch::Tensor& residual_TD);
 
  private:
   ops::HeadNorms norms() const;

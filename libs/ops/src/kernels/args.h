@@ -25,6 +25,10 @@ struct MatMul {
   void* out;
   int64_t out_m;
   void* workspace;  ///< [matmul_workspace(...)] bytes
+  // Added before the result is rounded, once; in a's dtype, null if there is none. Not with a bfloat16 product's wide result,
+  // nor with accumulate.
+  const void* bias = nullptr;      ///< [n]
+  const void* residual = nullptr;  ///< [m, n], rows out_m apart; not out
 };
 /// Bytes of MatMul's workspace.
 int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads);

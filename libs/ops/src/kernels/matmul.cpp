@@ -80,6 +80,12 @@ template <typename Type> struct Terms {
       for (int c = 0; c < kColumns; ++c) to[c] = narrow<T>(line[c]);
     }
   }
+  static void widen(const T* from, Vector<A>& left, Vector<A>& right) {
+    A line[kColumns];
+    for (int c = 0; c < kColumns; ++c) line[c] = wide(from[c]);
+    left = load(line);
+    right = load(line + kLanes<A>);
+  }
   // The language of vectors has no stores past the cache.
   static void stream(A* to, Vector<A> left, Vector<A> right) { put(to, left, right); }
   static void stream_narrow(T* to, Vector<A> left, Vector<A> right) { put_narrow(to, left, right); }

@@ -8,7 +8,7 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
 /// Squares of 2 x 2 tiles.
-struct Squares : PairPacking<kTileTerms> {
+struct Squares : PairPacking<kTileTerms>, PairSums {
   using T = bf16;
   using A = float;
   using Left = uint32_t;
@@ -47,17 +47,6 @@ struct Squares : PairPacking<kTileTerms> {
     store_sums<two>(sums, kColumns);
     for (int r = 0; r < rows; ++r)
       f(r, _mm512_load_ps(sums + r * kColumns), _mm512_load_ps(sums + r * kColumns + kTileSide));
-  }
-
-  static void put(float* to, __m512 left, __m512 right) { set_to(to, left, right); }
-  static void add(float* to, __m512 left, __m512 right) { add_to(to, left, right); }
-  static void put_narrow(bf16* to, __m512 left, __m512 right) { store_bf16(to, left, right); }
-  static void stream(float* to, __m512 left, __m512 right) {
-    _mm512_stream_ps(to, left);
-    _mm512_stream_ps(to + 16, right);
-  }
-  static void stream_narrow(bf16* to, __m512 left, __m512 right) {
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)_mm512_cvtne2ps_pbh(right, left));
   }
 
  private:

@@ -6,7 +6,7 @@
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-struct Pairs : PairPacking<2> {
+struct Pairs : PairPacking<2>, PairSums {
   using T = bf16;
   using A = float;
   using Left = uint32_t;
@@ -47,17 +47,6 @@ struct Pairs : PairPacking<2> {
     // Constant distances keep the addresses in the instructions.
     if (a_k == 1) return tile_pairs<rows>(a, a_row, 1, b, kColumns, words, f);
     tile_pairs<rows>(a, 1, kRows, b, kColumns, words, f);
-  }
-
-  static void put(float* to, __m512 left, __m512 right) { set_to(to, left, right); }
-  static void add(float* to, __m512 left, __m512 right) { add_to(to, left, right); }
-  static void put_narrow(bf16* to, __m512 left, __m512 right) { store_bf16(to, left, right); }
-  static void stream(float* to, __m512 left, __m512 right) {
-    _mm512_stream_ps(to, left);
-    _mm512_stream_ps(to + 16, right);
-  }
-  static void stream_narrow(bf16* to, __m512 left, __m512 right) {
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)_mm512_cvtne2ps_pbh(right, left));
   }
 
  private:

@@ -11,6 +11,7 @@
 ///   pack_tiles      a's rows in tiles: out[tile][k][row]; or, with kTilesAreRows, as pack_rows does
 ///   tile<rows>      f(r, left, right) with the sums of row r, in the same order for every number of rows
 ///   put, add, put_narrow, stream, stream_narrow   what is done with them
+///   widen(from, left, right)   values of T to add to them
 #pragma once
 
 #include <omp.h>
@@ -167,14 +168,18 @@ template <typename Form> class Product {
     const bool add = later || a_.accumulate;
     A* sums = block.sums ? block.sums + r0 * block.sums_row + c0 : nullptr;
     T* narrow_out = static_cast<T*>(a_.out) + (block.m0 + r0) * a_.out_m + block.n0 + c0;
+    const int64_t m = block.m0 + r0, n = block.n0 + c0;
+    const bool adds_more = !later && (a_.bias || a_.residual);
     const auto finish = [&](int r, auto left_sums, auto right_sums) {
       if (r >= rows) return;
       if (columns < kColumns) {
         alignas(64) A line[kColumns];
         Form::put(line, left_sums, right_sums);
+        if (adds_more) add_to_line(line, columns, m + r, n);
         return write_line(line, columns, sums ? sums + r * block.sums_row : nullptr,
                           narrow_out + r * a_.out_m, add);
       }
+      if (adds_more) add_to_sums(left_sums, right_sums, m + r, n);
       if (!sums) {
         T* to = narrow_out + r * a_.out_m;
         return streams_ ? Form::stream_narrow(to, left_sums, right_sums)
@@ -190,6 +195,30 @@ template <typename Form> class Product {
     } else {
       Form::template tile<kRows>(data, left.row, left.k, panel, words, finish);
     }
+  }
+
+  /// Bias and residual of a row's kColumns columns from n on.
+  template <typename Sums>
+  inline __attribute__((always_inline)) void add_to_sums(Sums& left, Sums& right, int64_t m,
+                                                         int64_t n) const {
+    Sums more_left, more_right;
+    for (const T* more : {bias_at(n), residual_at(m, n)}) {
+      if (!more) continue;
+      Form::widen(more, more_left, more_right);
+      left += more_left;
+      right += more_right;
+    }
+  }
+  void add_to_line(A* line, int64_t columns, int64_t m, int64_t n) const {
+    for (const T* more : {bias_at(n), residual_at(m, n)}) {
+      for (int64_t c = 0; more && c < columns; ++c) line[c] += wide(more[c]);
+    }
+  }
+  const T* bias_at(int64_t n) const {
+    return a_.bias ? static_cast<const T*>(a_.bias) + n : nullptr;
+  }
+  const T* residual_at(int64_t m, int64_t n) const {
+    return a_.residual ? static_cast<const T*>(a_.residual) + m * a_.out_m + n : nullptr;
   }
 
   static void write_line(const A* line, int64_t columns, A* sums, T* narrow_out, bool add) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// How operands of a matrix product in bfloat16 are laid out: pairs of terms along the reduction, one pair a word.
+/// How operands of a matrix product in bfloat16 are laid out (pairs of terms along the reduction, one pair a word), and how its
+/// sums are written.
 #pragma once
 
 #include "kernels/avx512_bf16.h"
@@ -78,6 +79,24 @@ template <int terms> struct PairPacking {
                    out + n / kColumns * panel_words + k * kColumns);
       }
     }
+  }
+};
+
+/// What becomes of a row's 32 sums.
+struct PairSums {
+  static void put(float* to, __m512 left, __m512 right) { set_to(to, left, right); }
+  static void add(float* to, __m512 left, __m512 right) { add_to(to, left, right); }
+  static void put_narrow(bf16* to, __m512 left, __m512 right) { store_bf16(to, left, right); }
+  static void stream(float* to, __m512 left, __m512 right) {
+    _mm512_stream_ps(to, left);
+    _mm512_stream_ps(to + 16, right);
+  }
+  static void stream_narrow(bf16* to, __m512 left, __m512 right) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)_mm512_cvtne2ps_pbh(right, left));
+  }
+  static void widen(const bf16* from, __m512& left, __m512& right) {
+    left = load_bf16(from);
+    right = load_bf16(from + 16);
   }
 };
 

@@ -6,12 +6,12 @@
 
 namespace veomni::nn {
 
-/// y = x Wᵀ (+ b).  x [..., in], weight [out, in], returns [..., out].
+/// y = x Wᵀ (+ b) (+ residual).  x [..., in], weight [out, in], residual and the result [..., out].
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions& options,
          uint32_t tags = kTagNone);
-  torch::Tensor forward(const torch::Tensor& x) const;
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& residual = {}) const;
   const Parameter& weight() const { return weight_; }
 
  private:
@@ -53,11 +53,11 @@ class LayerNorm : public Module {
   double eps_;
 };
 
-/// SwiGLU feed-forward (Shazeer 2020): down(silu(gate(x)) · up(x)); gate and up are one weight [2I, D], gate first.
+/// SwiGLU feed-forward (Shazeer 2020): down(silu(gate(x)) · up(x)) (+ residual); gate and up are one weight [2I, D], gate first.
 class GatedMlp : public Module {
  public:
   GatedMlp(int64_t width, int64_t inner, Init init, const ParamOptions& options);
-  torch::Tensor forward(const torch::Tensor& x) const;
+  torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& residual = {}) const;
 
  private:
   Linear gate_up_, down_;

@@ -8,20 +8,22 @@
 
 namespace veomni::ops {
 
-/// y = x · weightᵀ + bias.
+/// y = x · weightᵀ + bias + residual, rounded once where own kernels multiply.
 ///
 /// Shapes:
 ///   x        [..., D]  float32, float64 or bfloat16; strided inputs are copied
 ///   weight   [N, D]    dtype and device of x
 ///   bias     [N]       or undefined
+///   residual [..., N]  what the result is added to, or undefined; strided inputs are copied
 ///   returns  [..., N]  dtype of x
 ///
-/// Gradients: of x in its dtype; of weight and bias in max(float32, dtype), accumulated in that
+/// Gradients: of x in its dtype; of residual y's own; of weight and bias in max(float32, dtype), accumulated in that
 /// precision over all rows (a bf16 parameter needs `set_grad_dtype(torch::kFloat)` to receive it
 /// unrounded). Frozen inputs cost nothing. No rows is legal: y is [..., 0 rows, N] and the
 /// gradients of weight and bias are zeros.
 /// @throws veomni::Error for shapes, dtypes or devices that do not fit.
-torch::Tensor linear(torch::Tensor x, torch::Tensor weight_ND, torch::Tensor bias_N = {});
+torch::Tensor linear(torch::Tensor x, torch::Tensor weight_ND, torch::Tensor bias_N = {},
+                     torch::Tensor residual = {});
 
 /// The logits of a language-model head: linear() without a bias, under the name models use.
 torch::Tensor linear_logits(torch::Tensor x_TD, torch::Tensor weight_VD);
