@@ -248,10 +248,35 @@ TEST(AttentionCalls, NanStaysInItsSegment) {
     Tensor q = normal({40, 2, 16}, 1).to(dtype);
     const Tensor k = normal({40, 2, 16}, 2).to(dtype), v = normal({40, 2, 16}, 3).to(dtype);
     q[30][1].fill_(std::nan(""));
-    const Tensor out = varlen_attention(q, k, v, {0, 20, 40}, {0, 20, 40}, {0.3}).out_THK;
-    EXPECT_TRUE(at::isnan(out[30][1]).all().item<bool>());
-    EXPECT_TRUE(at::isfinite(out.slice(0, 0, 30)).all().item<bool>());
+    at_every_level([&] {
+      const Tensor out = varlen_attention(q, k, v, {0, 20, 40}, {0, 20, 40}, {0.3}).out_THK;
+      EXPECT_TRUE(at::isnan(out[30][1]).all().item<bool>());
+      EXPECT_TRUE(at::isfinite(out.slice(0, 0, 30)).all().item<bool>());
+    });
   }
+}
+
+// Tasks write their own outputs; with splits, dk and dv are summed in another order.
+TEST(AttentionCalls, ThreadsDoNotMatter) {
+  const int before = at::get_num_threads();
+  for (const at::ScalarType dtype : kDtypes) {
+    const Tensors values = {normal({500, 4, 40}, 1), normal({500, 2, 40}, 2),
+                            normal({500, 2, 24}, 3)};
+    const Tensor cotangent = normal({500, 4, 24}, 4);
+    const Op op = [](const Tensors& t) {
+      return varlen_attention(t[0], t[1], t[2], {0, 333, 500}, {0, 333, 500}, spec(true)).out_THK;
+    };
+    at_every_level([&] {
+      at::set_num_threads(1);
+      const Outcome one = run(op, leaves(values, dtype), cotangent.to(dtype));
+      at::set_num_threads(3);
+      const Outcome three = run(op, leaves(values, dtype), cotangent.to(dtype));
+      EXPECT_TRUE(at::equal(one.y, three.y));
+      for (size_t i = 0; i < one.grads.size(); ++i)
+        EXPECT_TRUE(at::equal(one.grads[i], three.grads[i])) << i;
+    });
+  }
+  at::set_num_threads(before);
 }
 
 TEST(AttentionCalls, RefuseWhatDoesNotFit) {

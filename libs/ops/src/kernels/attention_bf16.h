@@ -138,16 +138,18 @@ template <typename Form> class ForwardDriver {
   }
 };
 
+/// Where a task's gradients of keys and values are summed.
+struct BackwardSums {
+  float *dk, *dv;  ///< [padded keys][padded width], over the task's queries
+  float* end;
+};
+
 /// Deals out the backward pass. A Form has
 ///   Scope                       lives in a thread while it multiplies
 ///   Scratch                     a task's view of its thread's scratch, BackwardSums among it
 ///   divide(padded_keys, scratch)  lays one out; `end` is where the scratch's rest begins
 ///   pack(k, v, keys, scratch)   lays out keys and values once for the task
 ///   run_queries(block, scratch) writes dq and adds to dk and dv, not yet scaled
-struct BackwardSums {
-  float *dk, *dv;  ///< [padded keys][padded width], over the task's queries
-  float* end;
-};
 template <typename Form> class BackwardDriver {
  public:
   explicit BackwardDriver(const AttentionBackward& a)

@@ -39,7 +39,7 @@ struct AttentionPlan {
   int64_t forward_scratch() const {
     // Scores, and half as much for probabilities in bfloat16.
     return kForwardQueries * (padded_k + padded_v) +
-           std::max(kRowMultiple * kForwardKeys * 3 / 2, 2 * kAmxRows * kAmxForwardKeys);
+           std::max(kRowMultiple * kForwardKeys * 3 / 2, kAmxRows * kAmxForwardKeys);
   }
   /// dk and dv of one segment and kv head; the last row tile may reach past the keys.
   int64_t backward_sums(int64_t padded_keys) const {
