@@ -17,6 +17,7 @@
 #include <omp.h>
 
 #include <cstddef>
+#include <initializer_list>
 #include <type_traits>
 
 #include "kernels/matmul_plan.h"
@@ -170,7 +171,7 @@ template <typename Form> class Product {
     T* narrow_out = static_cast<T*>(a_.out) + (block.m0 + r0) * a_.out_m + block.n0 + c0;
     const int64_t m = block.m0 + r0, n = block.n0 + c0;
     const bool adds_more = !later && (a_.bias || a_.residual);
-    const auto finish = [&](int r, auto left_sums, auto right_sums) {
+    const auto finish = [&](int r, auto left_sums, auto right_sums) __attribute__((always_inline)) {
       if (r >= rows) return;
       if (columns < kColumns) {
         alignas(64) A line[kColumns];
