@@ -2,6 +2,7 @@
 #include "veomni/ops/attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <limits>
 
