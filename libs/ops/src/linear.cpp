@@ -24,6 +24,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     context->save_for_backward(
         {weight_input.requires_grad() ? x : Tensor(), input.requires_grad() ? weight : Tensor()});
     context->saved_data["has_bias"] = bias_input.has_value();
+    context->saved_data["has_residual"] = residual_input.has_value();
     return y;
   }
 
@@ -52,7 +53,11 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       launch(dy.device(), kernels::ColumnSum{kernel_dtype(dy, "linear"), rows, features, in(dy),
                                              out(dbias), out(workspace)});
     }
-    return {dx, dweight, dbias, context->needs_input_grad(3) ? grads[0] : Tensor()};
+    // An input that is not there has no number.
+    const size_t residual = context->saved_data["has_bias"].toBool() ? 3 : 2;
+    const bool passes_on =
+        context->saved_data["has_residual"].toBool() && context->needs_input_grad(residual);
+    return {dx, dweight, dbias, passes_on ? grads[0] : Tensor()};
   }
 };
 

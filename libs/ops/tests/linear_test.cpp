@@ -90,6 +90,18 @@ TEST(Linear, KeepsLeadingDimensionsAndReadsStridedInputs) {
   EXPECT_EQ(ops::linear(x, weight).sizes(), (at::IntArrayRef{3, 5, 9}));
 }
 
+TEST(Linear, AddsAResidualWithoutABias) {
+  const auto op = [](const Tensors& t) { return ops::linear(t[0], t[1], {}, t[2]); };
+  const auto sum = [](const Tensors& t) { return at::matmul(t[0], t[1].t()) + t[2]; };
+  for (const at::ScalarType dtype : kDtypes) {
+    expect_same(op, sum, {normal({61, 40}, 1), normal({33, 40}, 2), normal({33, 61}, 3).t()}, dtype,
+                "strided residual");
+  }
+  EXPECT_THROW(ops::linear(at::ones({2, 3}), at::ones({4, 3}), {}, at::ones({4})), Error);
+  EXPECT_THROW(ops::linear(at::ones({2, 3}), at::ones({4, 3}), {}, at::ones({2, 4}, at::kDouble)),
+               Error);
+}
+
 TEST(Linear, NoRowsGiveZeroGradients) {
   for (const at::ScalarType dtype : kDtypes) {
     auto inputs = leaves({normal({0, 8}, 1), normal({4, 8}, 2), normal({4}, 3)}, dtype);
