@@ -55,20 +55,21 @@ Tensor uneven_groups(int64_t E, int64_t T) {
     parts += e * 5 % 8;
     offsets.push_back(static_cast<int32_t>(T * parts / (E / 8 * 28)));
   }
-  return torch::tensor(offsets);
+  return torch::tensor(offsets, torch::kInt);
 }
 
 enum class GroupedPeer { kLoopOfMm, kGroupedMm };
 
 Tensor aten_grouped(GroupedPeer peer, const Tensor& x_TD, const Tensor& weight_END,
                     const Tensor& offsets) {
-  const int64_t E = weight_END.size(0);
   if (peer == GroupedPeer::kGroupedMm)
     return at::_grouped_mm(x_TD, weight_END.transpose(1, 2), offsets.slice(0, 1));
   std::vector<Tensor> parts;
-  for (int64_t e = 0; e < E; ++e) {
-    const int32_t* begin = offsets.const_data_ptr<int32_t>() + e;
-    parts.push_back(at::mm(x_TD.slice(0, begin[0], begin[1]), weight_END[e].t()));
+  const int32_t* begin = offsets.const_data_ptr<int32_t>();
+  // unbind: backward of a weight selected by itself would fill the gradients of all.
+  for (const Tensor& weight_ND : weight_END.unbind()) {
+    parts.push_back(at::mm(x_TD.slice(0, begin[0], begin[1]), weight_ND.t()));
+    ++begin;
   }
   return at::cat(parts);
 }

@@ -15,9 +15,10 @@ namespace veomni::ops {
 ///                       falling, as cu_seqlens; equal neighbours are an empty group
 ///   returns  [T, N]     dtype of x
 ///
-/// With one group it is linear(x, weight[0]) to the last bit. A row's result depends on that row
-/// and its weight alone: not on where groups begin, on other rows or on the number of threads.
-/// Kernels are chosen by set_linear_backend (linear.h).
+/// Kernels are chosen by set_linear_backend (linear.h), for kAuto by the mean rows of the groups
+/// that have some. With one group it is linear(x, weight[0]) to the last bit. By own kernels a row's
+/// result depends on that row and its weight alone: not on where groups begin, on other rows or on
+/// the number of threads.
 ///
 /// Gradients: of x in its dtype; of weight in max(float32, dtype), accumulated in that precision
 /// over all rows of a group, zeros for an empty one. Frozen inputs cost nothing. T == 0 is legal.
