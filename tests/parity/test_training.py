@@ -172,7 +172,7 @@ def test_every_strategy_trains_alike_and_pytorch_reads_what_it_saves(tmp_path):
             assert abs(got - want) <= 1e-5 * want
         assert saved[strategy].keys() == saved["fsdp2"].keys()
         masters = [name for name in saved["fsdp2"] if name.startswith("model.")]
-        assert len(masters) > 20
+        assert len(masters) > 15
         assert max(relative_error(saved[strategy][name], saved["fsdp2"][name]) for name in masters) <= 1e-5
 
 
