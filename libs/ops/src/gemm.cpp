@@ -131,6 +131,31 @@ int64_t rows_of_group(const Tensor& offsets) {
   return groups ? rows / groups : 0;
 }
 
+/// out [M,N] = a [M,K] · b[e] [N,K]ᵀ, b seen through its strides.
+void multiply_groups(const Tensor& out_MN, const Tensor& a, const Tensor& b_ENK,
+                     const Tensor& offsets) {
+  const int64_t n = b_ENK.size(1), k = b_ENK.size(2);
+  const LinearBackend backend = choose(a, rows_of_group(offsets));
+  if (backend == LinearBackend::kOwn) {
+    return own_grouped_matmul({.axis = kernels::GroupedAxis::kRows,
+                               .m = a.size(0),
+                               .n = n,
+                               .k = k,
+                               .a_m = k,
+                               .a_k = 1,
+                               .b_group = n * k,
+                               .b_n = b_ENK.stride(1),
+                               .b_k = b_ENK.stride(2)},
+                              out_MN, a, b_ENK, offsets);
+  }
+  if (a.is_meta()) return;
+  for_groups(offsets, [&](int64_t e, int64_t begin, int64_t rows) {
+    if (rows == 0) return;
+    aten_matmul(out_MN.narrow(0, begin, rows), a.narrow(0, begin, rows), b_ENK[e].t(), false,
+                backend);
+  });
+}
+
 }  // namespace
 
 void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b, const Tensor& bias,
@@ -172,49 +197,12 @@ void matmul_tn(const Tensor& out_NK, const Tensor& a, const Tensor& b, bool accu
 
 void grouped_matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b_ENK,
                        const Tensor& offsets) {
-  const int64_t n = b_ENK.size(1), k = b_ENK.size(2);
-  const LinearBackend backend = choose(a, rows_of_group(offsets));
-  if (backend == LinearBackend::kOwn) {
-    return own_grouped_matmul({.axis = kernels::GroupedAxis::kRows,
-                               .m = a.size(0),
-                               .n = n,
-                               .k = k,
-                               .a_m = k,
-                               .a_k = 1,
-                               .b_group = n * k,
-                               .b_n = k,
-                               .b_k = 1},
-                              out_MN, a, b_ENK, offsets);
-  }
-  if (a.is_meta()) return;
-  for_groups(offsets, [&](int64_t e, int64_t begin, int64_t rows) {
-    if (rows == 0) return;
-    aten_matmul(out_MN.narrow(0, begin, rows), a.narrow(0, begin, rows), b_ENK[e].t(), false,
-                backend);
-  });
+  multiply_groups(out_MN, a, b_ENK, offsets);
 }
 
 void grouped_matmul_nn(const Tensor& out_MN, const Tensor& a, const Tensor& b_EKN,
                        const Tensor& offsets) {
-  const int64_t k = b_EKN.size(1), n = b_EKN.size(2);
-  const LinearBackend backend = choose(a, rows_of_group(offsets));
-  if (backend == LinearBackend::kOwn) {
-    return own_grouped_matmul({.axis = kernels::GroupedAxis::kRows,
-                               .m = a.size(0),
-                               .n = n,
-                               .k = k,
-                               .a_m = k,
-                               .a_k = 1,
-                               .b_group = k * n,
-                               .b_n = 1,
-                               .b_k = n},
-                              out_MN, a, b_EKN, offsets);
-  }
-  if (a.is_meta()) return;
-  for_groups(offsets, [&](int64_t e, int64_t begin, int64_t rows) {
-    if (rows == 0) return;
-    aten_matmul(out_MN.narrow(0, begin, rows), a.narrow(0, begin, rows), b_EKN[e], false, backend);
-  });
+  multiply_groups(out_MN, a, b_EKN.transpose(1, 2), offsets);
 }
 
 void grouped_matmul_tn(const Tensor& out_ENK, const Tensor& a, const Tensor& b,

@@ -55,30 +55,31 @@ inline void prefetch(const uint32_t* at) {
   _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T0);
 }
 
+/// Adds kTileTerms terms to the sums in tmm0 … tmm3; see add_products.
+template <bool two = true>
+inline void add_step(const uint32_t* a, int64_t a_stride, const uint32_t* b, int64_t b_stride) {
+  const int64_t a_bytes = a_stride * 4, b_bytes = b_stride * 4;
+  load_tile<6>(b, b_bytes);
+  load_tile<7>(b + kTileSide, b_bytes);
+  load_tile<4>(a, a_bytes);
+  if constexpr (two) load_tile<5>(a + kTileSide * a_stride, a_bytes);
+  multiply_tiles<0, 4, 6>();
+  multiply_tiles<1, 4, 7>();
+  if constexpr (two) {
+    multiply_tiles<2, 5, 6>();
+    multiply_tiles<3, 5, 7>();
+  }
+}
+
 /// Adds to the sums in tmm0 … tmm3 of row tiles 0 and, with `two`, 1 of a, each row `a_stride` words after the last, times
 /// column tiles 0 and 1 of b, whose pairs of terms are `b_stride` words apart. `steps` of kTileTerms terms.
 template <bool two = true>
 inline void add_products(const uint32_t* a, int64_t a_stride, const uint32_t* b, int64_t b_stride,
                          int64_t steps) {
-  const int64_t a_bytes = a_stride * 4, b_bytes = b_stride * 4;
-  const uint32_t* below = a + kTileSide * a_stride;
-  for (int64_t k = 0; k < steps;
-       ++k, a += kTileSide, below += kTileSide, b += kTileSide * b_stride) {
+  for (int64_t k = 0; k < steps; ++k, a += kTileSide, b += kTileSide * b_stride) {
     // Rows of a lie in the second-level cache, and the hardware's prefetcher does not follow tiles.
-    for (int r = 0; r < kTileSide; ++r) {
-      prefetch(a + r * a_stride + 2 * kTileSide);
-      if constexpr (two) prefetch(below + r * a_stride + 2 * kTileSide);
-    }
-    load_tile<6>(b, b_bytes);
-    load_tile<7>(b + kTileSide, b_bytes);
-    load_tile<4>(a, a_bytes);
-    if constexpr (two) load_tile<5>(below, a_bytes);
-    multiply_tiles<0, 4, 6>();
-    multiply_tiles<1, 4, 7>();
-    if constexpr (two) {
-      multiply_tiles<2, 5, 6>();
-      multiply_tiles<3, 5, 7>();
-    }
+    for (int r = 0; r < (two ? 2 : 1) * kTileSide; ++r) prefetch(a + r * a_stride + 2 * kTileSide);
+    add_step<two>(a, a_stride, b, b_stride);
   }
 }
 template <bool two = true> inline void zero_sums() {

@@ -140,17 +140,8 @@ inline void pack_squares(HeadRows x, int64_t rows, int64_t width, int64_t column
 /// As add_products, but kTileTerms terms further a lies `a_step` words on.
 inline void add_steps(const uint32_t* a, int64_t a_stride, int64_t a_step, const uint32_t* b,
                       int64_t b_stride, int64_t steps) {
-  const int64_t a_bytes = a_stride * 4, b_bytes = b_stride * 4;
-  for (int64_t k = 0; k < steps; ++k, a += a_step, b += kTileSide * b_stride) {
-    load_tile<6>(b, b_bytes);
-    load_tile<7>(b + kTileSide, b_bytes);
-    load_tile<4>(a, a_bytes);
-    load_tile<5>(a + kTileSide * a_stride, a_bytes);
-    multiply_tiles<0, 4, 6>();
-    multiply_tiles<1, 4, 7>();
-    multiply_tiles<2, 5, 6>();
-    multiply_tiles<3, 5, 7>();
-  }
+  for (int64_t k = 0; k < steps; ++k, a += a_step, b += kTileSide * b_stride)
+    add_step(a, a_stride, b, b_stride);
 }
 
 /// out[c, i] = sums[i, c] · scale[i] for i < rows and c < columns of a [columns padded][kAmxRows] array of sums.

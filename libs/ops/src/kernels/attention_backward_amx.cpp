@@ -30,27 +30,21 @@ class Backward : public BackwardDriver<Backward> {
 
   Scratch divide(int64_t padded_keys, float* at) const {
     Scratch w;
-    auto take = [&at](int64_t floats) {
-      float* taken = at;
-      at += floats;
-      return taken;
-    };
-    auto take_words = [&](int64_t count) { return reinterpret_cast<uint32_t*>(take(count)); };
-    auto take_bf16 = [&](int64_t count) { return reinterpret_cast<bf16*>(take(count / 2)); };
-    w.scores = take(kAmxRows * kAmxRows);
-    w.gradients = take(kAmxRows * kAmxRows);
-    w.p = take_bf16(kAmxRows * kBackwardQueries);
-    w.ds = take_bf16(kAmxRows * kBackwardQueries);
-    w.ds_pairs = take_words(kBackwardQueries * kBackwardKeys / 2);
-    w.dq = take(kBackwardQueries * plan_.padded_k);
-    w.q_across = take_words(kBackwardQueries * plan_.padded_k / 2);
-    w.q_down = take_words(kBackwardQueries * plan_.padded_k / 2);
-    w.dout_across = take_words(kBackwardQueries * plan_.padded_v / 2);
-    w.dout_down = take_words(kBackwardQueries * plan_.padded_v / 2);
-    w.keys = take_words(padded_keys * plan_.padded_k / 2);
-    w.keys_t = take_words(padded_keys * plan_.padded_k / 2);
-    w.values = take_words(padded_keys * plan_.padded_v / 2);
-    w.end = at;
+    Room room{at};
+    w.scores = room.floats(kAmxRows * kAmxRows);
+    w.gradients = room.floats(kAmxRows * kAmxRows);
+    w.p = room.values(kAmxRows * kBackwardQueries);
+    w.ds = room.values(kAmxRows * kBackwardQueries);
+    w.ds_pairs = room.words(kBackwardQueries * kBackwardKeys / 2);
+    w.dq = room.floats(kBackwardQueries * plan_.padded_k);
+    w.q_across = room.words(kBackwardQueries * plan_.padded_k / 2);
+    w.q_down = room.words(kBackwardQueries * plan_.padded_k / 2);
+    w.dout_across = room.words(kBackwardQueries * plan_.padded_v / 2);
+    w.dout_down = room.words(kBackwardQueries * plan_.padded_v / 2);
+    w.keys = room.words(padded_keys * plan_.padded_k / 2);
+    w.keys_t = room.words(padded_keys * plan_.padded_k / 2);
+    w.values = room.words(padded_keys * plan_.padded_v / 2);
+    w.end = room.at;
     return w;
   }
 

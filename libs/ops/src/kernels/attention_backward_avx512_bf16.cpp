@@ -24,25 +24,19 @@ class Backward : public BackwardDriver<Backward> {
 
   Scratch divide(int64_t padded_keys, float* at) const {
     Scratch w;
-    auto take = [&at](int64_t floats) {
-      float* taken = at;
-      at += floats;
-      return taken;
-    };
-    auto take_words = [&](int64_t count) { return reinterpret_cast<uint32_t*>(take(count)); };
-    auto take_bf16 = [&](int64_t count) { return reinterpret_cast<bf16*>(take(count / 2)); };
-    w.dq = take(kBackwardQueries * plan_.padded_k);
-    w.q = take_bf16(kBackwardQueries * s_.k_width);
-    w.dout = take_bf16(kBackwardQueries * s_.v_width);
-    w.q_down = take_words(kBackwardQueries / 2 * plan_.padded_k);
-    w.dout_down = take_words(kBackwardQueries / 2 * plan_.padded_v);
-    w.p_pairs = take_words(kBackwardQueries / 2 * kBackwardKeys);
-    w.ds_pairs = take_words(kBackwardQueries / 2 * kBackwardKeys);
-    w.ds = take_bf16(kBackwardQueries * kBackwardKeys);
-    w.keys_t = take_words(padded_keys * s_.k_width / 2);
-    w.values_t = take_words(padded_keys * s_.v_width / 2);
-    w.keys = take_words(padded_keys / 2 * plan_.padded_k);
-    w.end = at;
+    Room room{at};
+    w.dq = room.floats(kBackwardQueries * plan_.padded_k);
+    w.q = room.values(kBackwardQueries * s_.k_width);
+    w.dout = room.values(kBackwardQueries * s_.v_width);
+    w.q_down = room.words(kBackwardQueries / 2 * plan_.padded_k);
+    w.dout_down = room.words(kBackwardQueries / 2 * plan_.padded_v);
+    w.p_pairs = room.words(kBackwardQueries / 2 * kBackwardKeys);
+    w.ds_pairs = room.words(kBackwardQueries / 2 * kBackwardKeys);
+    w.ds = room.values(kBackwardQueries * kBackwardKeys);
+    w.keys_t = room.words(padded_keys * s_.k_width / 2);
+    w.values_t = room.words(padded_keys * s_.v_width / 2);
+    w.keys = room.words(padded_keys / 2 * plan_.padded_k);
+    w.end = room.at;
     return w;
   }
 

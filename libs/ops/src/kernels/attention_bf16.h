@@ -138,6 +138,18 @@ template <typename Form> class ForwardDriver {
   }
 };
 
+/// Hands out a thread's scratch piece by piece.
+struct Room {
+  float* at;
+  float* floats(int64_t count) {
+    float* taken = at;
+    at += count;
+    return taken;
+  }
+  uint32_t* words(int64_t count) { return reinterpret_cast<uint32_t*>(floats(count)); }
+  bf16* values(int64_t count) { return reinterpret_cast<bf16*>(floats(count / 2)); }
+};
+
 /// Where a task's gradients of keys and values are summed.
 struct BackwardSums {
   float *dk, *dv;  ///< [padded keys][padded width], over the task's queries
