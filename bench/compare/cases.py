@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is compared: shapes, variants, floating-point operations and matrix shapes. No torch here."""
+import pathlib
+import re
 from dataclasses import dataclass
 
 # The language model of every case: a dense Qwen3 (Qwen2 beside encoders), small enough for two cores and wide enough that
@@ -83,18 +85,32 @@ OUTSIDE = {
                           "by one SDPA call a document, not compiled", key="torchtitan"),
 }
 BOTH = ("veomni", "torchtitan")
-CASES = {case.name: case for case in (
-    Case("dense_bf16", "Dense, bf16, 1 process", "dense", outside=BOTH),
-    Case("dense_fp32", "Dense, fp32, 1 process", "dense", dtype="float32", outside=BOTH),
-    Case("packed_bf16", "Packed documents of 64 to 512 tokens, bf16, 1 process", "packed", variants=PACKED,
-         curves=("PyTorch per-document", "PyTorch sdpa"), outside=("veomni",)),
-    Case("pictures_bf16", "Vision-language (Qwen2-VL), bf16, 1 process", "pictures"),
-    Case("sound_bf16", "Audio (Qwen2.5-Omni's encoder and Qwen2), bf16, 1 process", "sound"),
-    Case("dense_bf16_2_ranks", "Dense, bf16, 2 ranks of FSDP2", "dense", ranks=2, outside=BOTH,
-         variants=(OUR_VARIANT, Variant(TWO_JOBS, "jobs", "two trainings that know nothing of each other", rival=False,
-                                        key="two-jobs"),
-                   pytorch("sdpa"), pytorch("sdpa", compiled=True)), curves=()),
-)}
+
+
+def cases_in(dtype):
+    word = {"bfloat16": "bf16", "float32": "fp32"}[dtype]
+    return (
+        Case(f"dense_{word}", f"Dense, {word}, 1 process", "dense", dtype, outside=BOTH),
+        Case(f"packed_{word}", f"Packed documents of 64 to 512 tokens, {word}, 1 process", "packed", dtype, variants=PACKED,
+             curves=("PyTorch per-document", "PyTorch sdpa"), outside=("veomni",)),
+        Case(f"pictures_{word}", f"Vision-language (Qwen2-VL), {word}, 1 process", "pictures", dtype),
+        Case(f"sound_{word}", f"Audio (Qwen2.5-Omni's encoder and Qwen2), {word}, 1 process", "sound", dtype),
+        Case(f"dense_{word}_2_ranks", f"Dense, {word}, 2 ranks of FSDP2", "dense", dtype, ranks=2, outside=BOTH,
+             variants=(OUR_VARIANT, Variant(TWO_JOBS, "jobs", "two trainings that know nothing of each other", rival=False,
+                                            key="two-jobs"),
+                       pytorch("sdpa"), pytorch("sdpa", compiled=True)), curves=()),
+    )
+
+
+CASES = {case.name: case for dtype in ("bfloat16", "float32") for case in cases_in(dtype)}
+
+
+def usual_cases(cpuinfo=pathlib.Path("/proc/cpuinfo")):
+    """Every case in bfloat16, and the dense one in float32. Without instructions for it PyTorch's bfloat16 products run at
+    a hundredth of float32's rate and nobody trains in it: there every case in float32."""
+    fast = re.search(r"\bavx512_bf16\b", cpuinfo.read_text()) if cpuinfo.exists() else None
+    dtype = "bfloat16" if fast else "float32"
+    return list(dict.fromkeys([case.name for case in cases_in(dtype)] + ["dense_fp32"]))
 
 
 def language_linears():

@@ -20,7 +20,7 @@ import sys
 import arguments
 import peer_data
 import report
-from cases import CASES, LENGTH, OURS, ROWS, TWO_JOBS, attention_flops, linears, matrix_flops
+from cases import CASES, LENGTH, OURS, ROWS, TWO_JOBS, Case, attention_flops, linears, matrix_flops, usual_cases
 from trainers import MALLOC, Trainers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -59,17 +59,14 @@ def check_curves(trainers, case, steps):
 
 def first_losses(trainers, case, reference):
     """The first batch's loss in float32 on one rank, ours against the peer's."""
-    single = CASES["dense_fp32"].__class__(case.name, case.title, case.kind, dtype="float32")
+    single = Case(case.name, case.title, case.kind, dtype="float32")
     ours = trainers.run(single, single.variant(OURS), 1, warmup=0)["first_loss"]
     check_close(case.name, "float32", ours, reference["loss_fp32"])
     return {"float32": ours, "float32_peer": reference["loss_fp32"]}
 
 
 def isolated_rate(args, trainers, case):
-    """GFLOP/s of the case's own matrix products by themselves, ours and ATen's; None where the program is not built."""
-    if not args.gemm_rate.exists():
-        print(f"compare.py: {args.gemm_rate} is not built (`make bench` does): no rate of isolated products", flush=True)
-        return None
+    """GFLOP/s of the case's own matrix products by themselves, ours and ATen's."""
     lines = "".join(f"{m} {n} {k} {times}\n" for m, n, k, times in linears(case.kind))
     done = subprocess.run([args.gemm_rate, case.dtype], input=lines, text=True, capture_output=True, check=True,
                           env=dict(os.environ, **trainers.environment(case)))
@@ -81,9 +78,9 @@ def checkouts(args):
 
 
 def measure(args, trainers, case):
-    """Every variant once a round."""
+    """Every variant once a round, and the products by themselves."""
     variants = case.chosen(args.peers, checkouts(args))
-    runs = {variant.name: [] for variant in variants}
+    runs, isolated = {variant.name: [] for variant in variants}, []
     for number in range(args.rounds):
         turn = number % len(variants)
         for variant in variants[turn:] + variants[:turn]:
@@ -91,11 +88,15 @@ def measure(args, trainers, case):
             runs[variant.name].append(result)
             print(f"{case.name} round {number + 1}/{args.rounds} {variant.name}: {result['tokens_per_second']:,.0f} tokens/s, "
                   f"{result['step_ms']:,.0f} ms a step{'' if result['quiet'] else ' (disturbed: all steps used)'}", flush=True)
+        if args.gemm_rate.exists():
+            isolated.append(isolated_rate(args, trainers, case))
+            print(f"{case.name} round {number + 1}/{args.rounds} products by themselves: {isolated[-1]['ours_gflops']:,.0f} GFLOP/s "
+                  f"with our kernels, {isolated[-1]['aten_gflops']:,.0f} with ATen's", flush=True)
     for variant in variants:
         # VeOmni and TorchTitan draw weights and tokens of their own; a job beside another has one rank's batches.
         if variant.trainer == "pytorch":
             check_close(case.name, case.dtype, runs[OURS][0]["first_loss"], runs[variant.name][0]["first_loss"])
-    return variants, runs
+    return variants, runs, isolated
 
 
 def ratios_of(variants, runs):
@@ -109,9 +110,8 @@ def run_case(args, trainers, case):
     reference = trainers.prepare(case)
     losses = first_losses(trainers, case, reference)
     curves = check_curves(trainers, case, args.curve_steps)
-    isolated = isolated_rate(args, trainers, case)
     libraries = trainers.library_seconds(case)
-    variants, runs = measure(args, trainers, case)
+    variants, runs, isolated = measure(args, trainers, case)
     ratios = ratios_of(variants, runs)
     rivals = {v.name: statistics.median(ratios[v.name]) for v in variants if v.rival and v.name != OURS}
     lengths = [length for lengths in peer_data.packed_lengths() for length in lengths] if case.kind == "packed" else [LENGTH] * ROWS
@@ -133,7 +133,7 @@ def parse_arguments():
     positive, path = arguments.at_least(1), pathlib.Path
     parser = arguments.Parser(prog="compare.py", description="Compare training with PyTorch.",
                               epilog=f"Cases: {', '.join(CASES)}. Peers: {', '.join(peers)}")
-    parser.add_argument("--case", default=",".join(CASES), help="names with commas between; default: all")
+    parser.add_argument("--case", default=",".join(usual_cases()), help="names with commas between; default here: %(default)s")
     parser.add_argument("--peers", help="whom to measure beside our program, with commas between; default: all of a case")
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--steps", type=positive, default=8, help="measured steps a run")
@@ -164,6 +164,8 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    if not args.gemm_rate.exists():
+        print(f"compare.py: {args.gemm_rate} is not built (`make bench` does): no rate of isolated products", flush=True)
     out = args.out
     (out / "compare").mkdir(parents=True, exist_ok=True)
     trainers, results = Trainers(args, out / "compare"), []

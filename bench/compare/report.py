@@ -21,10 +21,17 @@ STYLE = ROOT / "libs/train/src/report/page/report.css"
 CHART_JS = [pathlib.Path("/usr/share/javascript/chart.js/chart.min.js"), pathlib.Path("/usr/share/nodejs/chart.js/dist/chart.min.js")]
 
 
+def instructions(flags):
+    """The widest that products can use."""
+    known = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+    return next((" with " + name for flag, name in known.items() if flag in flags), "")
+
+
 def machine():
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
+    cpu, flags = (re.search(rf"{key}\s*: (.*)", cpuinfo) for key in ("model name", "flags"))
     memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
-    return f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    return f"{cpu[1] if cpu else platform.machine()}{instructions(flags[1].split()) if flags else ''}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def commit():
@@ -37,6 +44,10 @@ def spread(values, digits=0):
     return f"{statistics.median(values):,.{digits}f} [{min(values):,.{digits}f}..{max(values):,.{digits}f}]"
 
 
+def percents(values):
+    return f"{statistics.median(values):.0%} [{min(values):.0%}..{max(values):.0%}]"
+
+
 def start_up(result, name, rounds):
     """Seconds from starting the process until its first training step begins, and until it ends."""
     ends = [one["first_step_s"] for one in rounds]
@@ -47,16 +58,17 @@ def start_up(result, name, rounds):
 
 
 def better_products(result):
-    """(who, GFLOP/s) of the case's matrix products by themselves, whoever does them faster; None where not measured."""
-    isolated = result["isolated"]
-    return isolated and max(((OURS, isolated["ours_gflops"]), ("ATen", isolated["aten_gflops"])), key=lambda pair: pair[1])
+    """(who, GFLOP/s round by round) of the case's matrix products by themselves, whoever does them faster; None where not measured."""
+    if not result["isolated"]:
+        return None
+    rates = {who: [one[key] for one in result["isolated"]] for who, key in ((OURS, "ours_gflops"), ("ATen", "aten_gflops"))}
+    return max(rates.items(), key=lambda pair: statistics.median(pair[1]))
 
 
-def matrix_share(result, rounds):
-    """Which part of a step the products would take at that rate."""
-    best = better_products(result)
-    step_s = statistics.median(ms for one in rounds for ms in one["step_ms_used"]) / 1000
-    return f"{result['flops']['matrix'] / (best[1] * 1e9) / step_s:.0%}" if best else "-"
+def share_of_rate(result, rounds):
+    """The model's FLOPs, attention included, over the step's time and that rate, round by round."""
+    best, total = better_products(result), sum(result["flops"].values())
+    return best and [total / (rate * 1e9) / (one["step_ms"] / 1000) for rate, one in zip(best[1], rounds)]
 
 
 def disturbed(rounds):
@@ -82,16 +94,17 @@ def speed_rows(result):
         steps = [ms for one in rounds for ms in one["step_ms_used"]]
         peaks = max(column("rank_peaks_mib"), key=lambda ranks: max(ranks, default=0))
         faults = [count for count in column("faults") if count is not None]
-        ratios = result["ratios"].get(name)
-        yield [name, spread(column("tokens_per_second")), spread(steps), matrix_share(result, rounds),
+        ratios, share = result["ratios"].get(name), share_of_rate(result, rounds)
+        yield [name, spread(column("tokens_per_second")), spread(steps), percents(share) if share else "-",
                ", ".join(f"{mib:,}" for mib in peaks), f"{statistics.median(faults):,.0f}" if faults else "-",
                *start_up(result, name, rounds), quiet_steps(rounds), spread(ratios, 2) if ratios else "1"]
 
 
-COLUMNS = ["", "tokens/s", "step ms", "matrix products' share", "peak RSS MiB a rank", "page faults a step",
+COLUMNS = ["", "tokens/s", "step ms", "share of the products' rate", "peak RSS MiB a rank", "page faults a step",
            "first step begins s", "first step ends s", "quiet steps", f"{OURS} is faster by"]
 ABOUT = ("Medians [least..most]. First step: from starting the process until it begins (of that, loading libraries alone) and until it "
-         "ends. Matrix products' share: of a step, at the rate that the products reach by themselves.")
+         "ends. Share of the products' rate: the model's FLOPs, attention counted as its mask leaves it, over the step's time and the "
+         "rate that the model's matrix products reach by themselves in the same round.")
 
 
 def facts(result):
@@ -102,11 +115,11 @@ def facts(result):
     if TWO_JOBS in result["ratios"]:
         yield "ranks", f"FSDP2 on {result['ranks']} ranks / as many jobs of one rank: {spread(result['ratios'][TWO_JOBS], 2)}"
     if isolated:
-        who, rate = better_products(result)
+        ours, aten = ([one[key] for one in isolated] for key in ("ours_gflops", "aten_gflops"))
         yield "matrix products", (
-            f"by themselves {isolated['ours_gflops']:,.0f} GFLOP/s with {OURS}'s kernels and {isolated['aten_gflops']:,.0f} with ATen's "
+            f"by themselves {spread(ours)} GFLOP/s with {OURS}'s kernels and {spread(aten)} with ATen's "
             f"(torch.mm: {'oneDNN' if result['dtype'] == 'bfloat16' else 'MKL'}), {result['threads']} threads, the case's shapes, forward "
-            f"and both gradients; the share above is model FLOPs / step time / {rate:,.0f} GFLOP/s, {who}'s")
+            f"and both gradients; the share above is of {better_products(result)[0]}'s")
     total = flops["matrix"] + flops["attention"]
     yield "work", (f"{result['parameters'] / 1e6:.2f} M parameters; {total / 1e12:.3f} TFLOP a step and rank, of it attention "
                    f"{flops['attention'] / total:.0%}; {OURS} reaches {total / step_s / 1e9:,.0f} GFLOP/s a rank")

@@ -114,6 +114,11 @@ void Counter::products() {
           MatMul{dtype_, wide, wide, M, N, K, in(M * K), K, 1, in(N * K), K, 1, out(M * N), N,
                  out(matmul_workspace(dtype_, wide, M, N, K, 1))});
   }
+  void* const panels = out(packed_bytes(dtype_, N, K));
+  count("PackMatrix", "80x64", PackMatrix{dtype_, N, K, in(N * K), K, 1, panels});
+  count("MatMul(packed)", "96x80x64",
+        MatMul{dtype_, false, false, M, N, K, in(M * K), K, 1, in(N * K), K, 1, out(M * N), N,
+               out(matmul_workspace(dtype_, false, M, N, K, 1, true)), nullptr, nullptr, panels});
   count("AddBias", "64x128", AddBias{dtype_, 64, 128, in(128), out(64 * 128)});
   count("ColumnSum", "64x128",
         ColumnSum{dtype_, 64, 128, in(64 * 128), out(128), out(kReductionBlocks * 128)});

@@ -16,7 +16,7 @@ Linear::Linear(int64_t in, int64_t out, bool bias, Init init, const ParamOptions
 
 torch::Tensor Linear::forward(const torch::Tensor& x, const torch::Tensor& residual) const {
   return ops::linear(x, weight_.value(), bias_.defined() ? bias_.value() : torch::Tensor(),
-                     residual);
+                     residual, weight_.packed());
 }
 
 Embedding::Embedding(int64_t vocab, int64_t width, Init init, const ParamOptions& options) {

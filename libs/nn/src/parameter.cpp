@@ -52,6 +52,8 @@ void Parameter::clear_grad() {
 void Parameter::replace_value(torch::Tensor value) {
   const bool was_trainable = trainable();
   state_->value = std::move(value);
+  state_->packed->release();
+  written();
   set_trainable(was_trainable);
 }
 
@@ -67,6 +69,7 @@ void Parameter::assign_local(const torch::Tensor& rows) {
   if (state_->master.defined()) state_->master.copy_(rows);
   if (!state_->master.defined() || !state_->master.is_alias_of(state_->local))
     state_->local.copy_(rows);
+  written();
 }
 
 }  // namespace veomni::nn

@@ -151,5 +151,17 @@ TEST_F(LoadWeights, ALeftOverTensorIsNamed) {
   EXPECT_THROW(load_weights(net, rules(), index), Error);
 }
 
+TEST(Parameter, CountsWrites) {
+  Parameter p({4, 2}, {}, Init::zeros());
+  EXPECT_EQ(p.generation(), 0u);
+  p.assign_local(torch::ones({4, 2}));
+  EXPECT_EQ(p.generation(), 1u);
+  p.written();
+  EXPECT_EQ(p.generation(), 2u);
+  const Parameter same = p;  // a handle
+  p.replace_value(torch::zeros({4, 2}));
+  EXPECT_EQ(same.generation(), 3u);
+}
+
 }  // namespace
 }  // namespace veomni::nn

@@ -20,18 +20,20 @@ std::atomic<LinearBackend> g_backend{LinearBackend::kAuto};
 // Below this many rows packing the weight for the own kernels costs more than the product.
 constexpr int64_t kMinRowsForOwn = 48;
 
-/// The processor's answer to kAuto. By vendor and instruction set, not by timing: the same on every
-/// run. On AMD's processors MKL leaves AVX-512 unused, and a step with own bfloat16 kernels is
-/// shorter than with oneDNN's; with AMX own tiles are (docs/adr/0006). Elsewhere MKL's float32 is as
-/// fast, and oneDNN may know better instructions than these kernels.
+/// The processor's answer to kAuto (docs/adr/0006). By vendor and instruction set, not by timing: the same on every run.
+/// float32: on AMD's processors own kernels, since MKL leaves AVX-512 unused there and a step with AVX2's is shorter too;
+/// elsewhere MKL is as fast. bfloat16: own kernels with AMX, on AMD with AVX512-BF16, and without AVX-512, where ATen's run
+/// at a hundredth of float32's rate; elsewhere oneDNN may know better instructions than these kernels.
 LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
   using kernels::Level;
   static const Level best = kernels::available_levels().back();
   static const bool amd = kernels::is_amd();
-  const bool float_by_own = amd && best >= Level::kAvx512,
-             bf16_by_own = best >= (amd ? Level::kAvx512Bf16 : Level::kAmx);
-  const bool own = (dtype == at::kFloat && float_by_own) || (dtype == at::kBFloat16 && bf16_by_own);
-  return own && rows >= kMinRowsForOwn ? LinearBackend::kOwn : LinearBackend::kBlas;
+  if (rows < kMinRowsForOwn) return LinearBackend::kBlas;
+  const bool own = dtype == at::kFloat      ? amd && best >= Level::kAvx2
+                   : dtype == at::kBFloat16 ? best == Level::kAvx2 || best == Level::kAmx ||
+                                                  (amd && best == Level::kAvx512Bf16)
+                                            : false;
+  return own ? LinearBackend::kOwn : LinearBackend::kBlas;
 }
 
 LinearBackend choose(const Tensor& a, int64_t rows) {
@@ -46,16 +48,22 @@ struct Strides {
 /// out [m,n] (+)= Σ_k a · b (+ bias + residual) by this library's kernels.
 void own_matmul(const Tensor& out_MN, const Tensor& a, Strides a_strides, const Tensor& b,
                 Strides b_strides, int64_t k, bool accumulate, const Tensor& bias = {},
-                const Tensor& residual = {}) {
+                const Tensor& residual = {}, const Tensor& packed_b = {}) {
   const int64_t m = out_MN.size(0), n = out_MN.size(1);
   const kernels::DType dtype = kernel_dtype(a, "linear");
   const bool wide_out = out_MN.scalar_type() == acc_dtype(a.scalar_type());
   Tensor workspace =
-      at::empty({kernels::matmul_workspace(dtype, wide_out, m, n, k, at::get_num_threads())},
+      at::empty({kernels::matmul_workspace(dtype, wide_out, m, n, k, at::get_num_threads(),
+                                           packed_b.defined())},
                 a.options().dtype(at::kByte));
   launch(a.device(), kernels::MatMul{dtype, wide_out, accumulate, m, n, k, in(a), a_strides.row,
                                      a_strides.k, in(b), b_strides.row, b_strides.k, out(out_MN), n,
-                                     out(workspace), in(bias), in(residual)});
+                                     out(workspace), in(bias), in(residual), in(packed_b)});
+}
+
+/// b's panels if they are kept.
+Tensor kept_panels(const PackedWeightPtr& packed, PackedWeight::Side side, const Tensor& b) {
+  return packed && packed->keeps() ? packed->panels(side, b) : Tensor();
 }
 
 /// x · wᵀ through oneDNN, which only its fused linear reaches for float32.
@@ -159,11 +167,13 @@ void multiply_groups(const Tensor& out_MN, const Tensor& a, const Tensor& b_ENK,
 }  // namespace
 
 void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b, const Tensor& bias,
-               const Tensor& residual) {
+               const Tensor& residual, const PackedWeightPtr& packed) {
   const int64_t k = a.size(1);
   const LinearBackend backend = choose(a, out_MN.size(0));
-  if (backend == LinearBackend::kOwn)
-    return own_matmul(out_MN, a, {k, 1}, b, {k, 1}, k, false, bias, residual);
+  if (backend == LinearBackend::kOwn) {
+    return own_matmul(out_MN, a, {k, 1}, b, {k, 1}, k, false, bias, residual,
+                      kept_panels(packed, PackedWeight::Side::kForward, b));
+  }
   if (a.is_meta()) return;
   aten_matmul(out_MN, a, b.t(), false, backend);
   if (bias.defined()) {
@@ -177,11 +187,14 @@ void matmul_nt(const Tensor& out_MN, const Tensor& a, const Tensor& b, const Ten
   }
 }
 
-void matmul_nn(const Tensor& out_MN, const Tensor& a, const Tensor& b) {
+void matmul_nn(const Tensor& out_MN, const Tensor& a, const Tensor& b,
+               const PackedWeightPtr& packed) {
   const int64_t k = a.size(1);
   const LinearBackend backend = choose(a, out_MN.size(0));
-  if (backend == LinearBackend::kOwn)
-    return own_matmul(out_MN, a, {k, 1}, b, {1, b.size(1)}, k, false);
+  if (backend == LinearBackend::kOwn) {
+    return own_matmul(out_MN, a, {k, 1}, b, {1, b.size(1)}, k, false, {}, {},
+                      kept_panels(packed, PackedWeight::Side::kInput, b));
+  }
   if (!a.is_meta()) aten_matmul(out_MN, a, b, false, backend);
 }
 

@@ -4,15 +4,18 @@
 #pragma once
 
 #include "launch.h"
+#include "veomni/ops/packed_weight.h"
 
 namespace veomni::ops {
 
-/// out [M,N] = a [M,K] · b [N,K]ᵀ (+ bias [N] + residual [M,N], where defined), in the dtype of all.
+/// out [M,N] = a [M,K] · b [N,K]ᵀ (+ bias [N] + residual [M,N], where defined), in the dtype of all. `packed`: b's layouts
+/// between products, or null.
 void matmul_nt(const Tensor& out, const Tensor& a, const Tensor& b, const Tensor& bias = {},
-               const Tensor& residual = {});
+               const Tensor& residual = {}, const PackedWeightPtr& packed = {});
 
 /// out [M,N] = a [M,K] · b [K,N], in the dtype of all three.
-void matmul_nn(const Tensor& out, const Tensor& a, const Tensor& b);
+void matmul_nn(const Tensor& out, const Tensor& a, const Tensor& b,
+               const PackedWeightPtr& packed = {});
 
 /// out [N,K] (+)= a [M,N]ᵀ · b [M,K], out in acc_dtype, accumulated in it over all M.
 void matmul_tn(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate);

@@ -99,10 +99,11 @@ class ChunkedLoss {
  public:
   /// @param token_weights  undefined: 1 each
   ChunkedLoss(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& labels,
-              const Tensor& token_weights, int64_t chunk_tokens)
+              const Tensor& token_weights, int64_t chunk_tokens, PackedWeightPtr packed)
       : x_(x),
         weight_(weight),
         bias_(bias),
+        packed_(std::move(packed)),
         counted_("linear_cross_entropy", labels, token_weights, weight.size(0), x),
         losses_(at::empty({x.size(0)}, acc_options(x))) {
     const int64_t chunk =
@@ -163,7 +164,7 @@ class ChunkedLoss {
     if (!adjacent)
       launch(x_.device(), kernels::GatherRows{dtype, n, width, in(x_), index_data, out(rows)});
     const Tensor logits = logits_.narrow(0, 0, n);
-    matmul_nt(logits, rows, weight_);
+    matmul_nt(logits, rows, weight_, {}, {}, packed_);
     launch(x_.device(),
            kernels::CrossEntropy{
                dtype, n, weight_.size(0), dx_.defined() || dweight_.defined() || dbias_.defined(),
@@ -174,7 +175,7 @@ class ChunkedLoss {
     if (dx_.defined()) {
       const Tensor drows =
           adjacent ? dx_.narrow(0, counted_.row(first), n) : drows_.narrow(0, 0, n);
-      matmul_nn(drows, logits, weight_);
+      matmul_nn(drows, logits, weight_, packed_);
       if (!adjacent)
         launch(x_.device(), kernels::PutRows{dtype, n, width, in(drows), index_data, out(dx_)});
     }
@@ -185,6 +186,7 @@ class ChunkedLoss {
   const Tensor& x_;
   const Tensor& weight_;
   const Tensor& bias_;
+  const PackedWeightPtr packed_;
   Counted counted_;
   Tensor losses_, rows_, logits_, drows_, ones_;
 };
@@ -203,7 +205,7 @@ Tensor check_loss(const Tensor& x, const Tensor& weight, const Tensor& labels) {
 }  // namespace
 
 WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T, Tensor weights_T,
-                                  int64_t chunk_tokens, Tensor bias_V) {
+                                  int64_t chunk_tokens, Tensor bias_V, PackedWeightPtr packed) {
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
   VEOMNI_CHECK(weights_T.defined() && weights_T.dim() == 1 && weights_T.is_floating_point() &&
                    weights_T.size(0) == labels_T.size(0),
@@ -231,7 +233,7 @@ WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T
                                  : weights_T.scalar_type() == at::kDouble
                                      ? weights_T
                                      : at::empty(weights_T.sizes(), x.options().dtype(at::kDouble));
-    ChunkedLoss pass(x, weight, bias, labels, token_weights, chunk_tokens);
+    ChunkedLoss pass(x, weight, bias, labels, token_weights, chunk_tokens, packed);
     pass.run(need_dx, need_dweight, need_dbias);
     loss = {pass.total(), pass.per_token()};
     if (need_dx || need_dweight || need_dbias) {
@@ -248,13 +250,14 @@ WeightedLoss linear_cross_entropy(Tensor x_TD, Tensor weight_VD, Tensor labels_T
   return loss;
 }
 
-Tensor linear_cross_entropy_per_token(Tensor x_TD, Tensor weight_VD, Tensor labels_T) {
+Tensor linear_cross_entropy_per_token(Tensor x_TD, Tensor weight_VD, Tensor labels_T,
+                                      PackedWeightPtr packed) {
   const Tensor labels = check_loss(x_TD, weight_VD, labels_T);
   const trace::Span span(trace::Category::kOp, "linear_cross_entropy", "forward");
   const at::NoGradGuard no_grad;
   const Tensor x = x_TD.contiguous(), weight = weight_VD.contiguous();
   const Tensor none;
-  ChunkedLoss pass(x, weight, none, labels, none, 0);
+  ChunkedLoss pass(x, weight, none, labels, none, 0, packed);
   pass.run(false, false, false);
   return pass.per_token();
 }

@@ -138,6 +138,7 @@ void ParamBlock::allocate(Communicator& group) {
                             : empty_in_window(group, {chunk_ * world_}, whole);
   }
   bind_values();
+  for (auto& slot : slots_) slot.parameter.written();  // the gather will
   if (sends_local()) {
     if (options.device().is_cpu()) move_local(group.window_allocator());
     send_ = slots_[0].parameter.local().view({-1});
@@ -153,6 +154,7 @@ void ParamBlock::allocate(Communicator& group) {
 void ParamBlock::release() {
   send_ = torch::Tensor();
   if (buffer_.defined()) resize_storage(buffer_, 0);
+  for (const auto& slot : slots_) slot.parameter.packed()->release();
 }
 
 torch::Tensor ParamBlock::take_gradients(torch::ScalarType dtype, Communicator& group) {

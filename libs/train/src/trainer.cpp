@@ -32,6 +32,7 @@ Trainer::Trainer(const Recipe& recipe, DeviceMesh& mesh, const data::Tokenizer& 
   if (model_->has_foundation())
     check_vocabulary(tokenizer, model_->foundation().vocab_size(), tokenizer_path(recipe));
   make_optimizer();
+  keep_packed_weights();
   objective_ = make_objective(recipe, *model_);
   if (!model_->has_foundation()) {
     codebook_ = std::make_unique<CodebookKeeper>(recipe.train.codebook, recipe.train.seed, *model_,
@@ -66,6 +67,12 @@ void Trainer::make_optimizer() {
                       ": nothing trains: every part of the model says train: none");
   optim::check_options(recipe_.optim, names);
   optimizer_ = optim::make_optimizer(recipe_.optim, std::move(params));
+}
+
+void Trainer::keep_packed_weights() {
+  const auto& when = recipe_.memory.packed_weights;
+  const bool keep = when == "always" || (when == "auto" && recipe_.train.accumulation > 1);
+  for (const auto& [path, parameter] : model_->named_parameters()) parameter.packed()->keep(keep);
 }
 
 std::vector<data::Batch> Trainer::next_batches() {
@@ -144,7 +151,10 @@ void Trainer::update(StepResult& result) {
   std::vector<torch::Tensor> grads;
   for (const auto& parameter : trained_) grads.push_back(parameter.grad());
   optimizer_->step(grads, factor, parallel::clip_coefficient(result.grad_norm, recipe_.optim.clip));
-  for (auto& parameter : trained_) parameter.clear_grad();
+  for (auto& parameter : trained_) {
+    parameter.written();
+    parameter.clear_grad();
+  }
 }
 
 void Trainer::check_finite(double loss, double grad_norm, const std::vector<data::Batch>& batches) {

@@ -91,7 +91,24 @@ class Job {
     std::vector<torch::Tensor> grads;
     for (const auto& parameter : trained_) grads.push_back(parameter.grad());
     optimizer_->step(grads, 1, parallel::clip_coefficient(norm, 0.5));
-    for (auto& parameter : trained_) parameter.clear_grad();
+    for (auto& parameter : trained_) {
+      parameter.written();
+      parameter.clear_grad();
+    }
+  }
+
+  /// Of all weights, kept now.
+  int64_t packed_bytes() const {
+    int64_t bytes = 0;
+    for (const auto& parameter : trained_) bytes += parameter.packed()->bytes();
+    return bytes;
+  }
+  void keep_packed_weights() {
+    for (const auto& parameter : trained_) parameter.packed()->keep(true);
+  }
+  /// Every rank's part of every weight, halved.
+  void halve_shards() {
+    for (auto& parameter : trained_) parameter.assign_local(parameter.master() * 0.5);
   }
 
   Gradients masters() {

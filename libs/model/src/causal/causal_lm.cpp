@@ -133,18 +133,20 @@ torch::Tensor CausalLm::forward(const torch::Tensor& x_TD, const nn::Sequence& s
 }
 
 torch::Tensor CausalLm::lm_head(const torch::Tensor& hidden_RD) {
-  return ops::linear(hidden_RD, head_weight_.value());
+  return ops::linear(hidden_RD, head_weight_.value(), {}, {}, head_weight_.packed());
 }
 
 TokenLoss CausalLm::lm_loss(const torch::Tensor& hidden_TD, const torch::Tensor& labels_T,
                             const torch::Tensor& weights_T) {
-  auto loss = ops::linear_cross_entropy(hidden_TD, head_weight_.value(), labels_T, weights_T);
+  auto loss = ops::linear_cross_entropy(hidden_TD, head_weight_.value(), labels_T, weights_T, 0, {},
+                                        head_weight_.packed());
   return {loss.total, loss.token_T};
 }
 
 torch::Tensor CausalLm::token_losses(const torch::Tensor& hidden_TD,
                                      const torch::Tensor& labels_T) {
-  return ops::linear_cross_entropy_per_token(hidden_TD, head_weight_.value(), labels_T);
+  return ops::linear_cross_entropy_per_token(hidden_TD, head_weight_.value(), labels_T,
+                                             head_weight_.packed());
 }
 
 io::RuleSet CausalLm::rules() const {

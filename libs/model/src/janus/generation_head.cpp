@@ -22,13 +22,13 @@ JanusClassifier::JanusClassifier(int64_t width, int64_t codes, nn::Init init,
 }
 
 torch::Tensor JanusClassifier::logits(const torch::Tensor& x_RD) const {
-  return ops::linear(x_RD, weight_.value(), bias_.value());
+  return ops::linear(x_RD, weight_.value(), bias_.value(), {}, weight_.packed());
 }
 
 TokenLoss JanusClassifier::loss(const torch::Tensor& x_RD, const torch::Tensor& codes_R,
                                 const torch::Tensor& weights_R) const {
-  const auto loss =
-      ops::linear_cross_entropy(x_RD, weight_.value(), codes_R, weights_R, 0, bias_.value());
+  const auto loss = ops::linear_cross_entropy(x_RD, weight_.value(), codes_R, weights_R, 0,
+                                              bias_.value(), weight_.packed());
   return {loss.total, loss.token_T};
 }
 

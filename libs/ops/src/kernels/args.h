@@ -29,9 +29,22 @@ struct MatMul {
   // nor with accumulate.
   const void* bias = nullptr;      ///< [n]
   const void* residual = nullptr;  ///< [m, n], rows out_m apart; not out
+  const void* packed_b =
+      nullptr;  ///< b as PackMatrix lays it out at this level; b is not read then
 };
-/// Bytes of MatMul's workspace.
-int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads);
+/// Bytes of MatMul's workspace. `packed_b`: whether the product is given one.
+int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads,
+                         bool packed_b = false);
+
+/// out = b[n, k] as products read it: for matrices that many products share. The layout is the level's own.
+struct PackMatrix {
+  DType dtype;
+  int64_t n, k;
+  const void* b;
+  int64_t b_n, b_k;
+  void* out;  ///< [packed_bytes(...)] bytes, aligned to 64
+};
+int64_t packed_bytes(DType dtype, int64_t n, int64_t k);
 
 /// Which axis of a product is cut into groups.
 enum class GroupedAxis {

@@ -9,6 +9,7 @@ namespace veomni::ops::kernels {
 namespace avx512_bf16 {
 void run(const MatMul& args);
 void run(const GroupedMatMul& args);
+void run(const PackMatrix& args);
 void run(const Convolve& args);
 void run(const ConvolveWeight& args);
 void run(const CrossEntropy& args);
@@ -22,10 +23,12 @@ void run(const MatMul& args);
 void run(const AttentionForward& args);
 void run(const AttentionBackward& args);
 void run(const GroupedMatMul& args);
+void run(const PackMatrix& args);
 }  // namespace amx
 
 inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const GroupedMatMul& a) { return a.dtype == DType::kBFloat16; }
+inline bool has_bf16_form(const PackMatrix& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const CrossEntropy& a) { return a.dtype == DType::kBFloat16; }
 /// The same source, which rounds by one instruction there.
 inline bool has_bf16_form(const QkNormRopeForward& a) { return a.dtype == DType::kBFloat16; }

@@ -9,6 +9,7 @@
 #define VEOMNI_OPS_KERNELS(X) \
   X(MatMul) \
   X(GroupedMatMul) \
+  X(PackMatrix) \
   X(AddBias) \
   X(ColumnSum) \
   X(GatherRows) \

@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "kernels/kernel_list.h"
+#include "kernels/lanes.h"
 #include "kernels/matmul_driver.h"
 #include "kernels/tile.h"
 
@@ -72,23 +73,24 @@ template <typename Type> struct Terms {
     put(to, load(to) + left, load(to + kLanes<A>) + right);
   }
   static void put_narrow(T* to, Vector<A> left, Vector<A> right) {
-    if constexpr (std::is_same_v<T, A>) {
-      put(to, left, right);
-    } else {
-      A line[kColumns];
-      put(line, left, right);
-      for (int c = 0; c < kColumns; ++c) to[c] = narrow<T>(line[c]);
-    }
+    store(to, left);
+    store(to + kLanes<A>, right);
   }
   static void widen(const T* from, Vector<A>& left, Vector<A>& right) {
-    A line[kColumns];
-    for (int c = 0; c < kColumns; ++c) line[c] = wide(from[c]);
-    left = load(line);
-    right = load(line + kLanes<A>);
+    left = load(from);
+    right = load(from + kLanes<A>);
   }
-  // The language of vectors has no stores past the cache.
-  static void stream(A* to, Vector<A> left, Vector<A> right) { put(to, left, right); }
-  static void stream_narrow(T* to, Vector<A> left, Vector<A> right) { put_narrow(to, left, right); }
+  static void stream(A* to, Vector<A> left, Vector<A> right) {
+    VEOMNI_LEVEL::stream(to, left);
+    VEOMNI_LEVEL::stream(to + kLanes<A>, right);
+  }
+  static void stream_narrow(T* to, Vector<A> left, Vector<A> right) {
+    if constexpr (std::is_same_v<T, A>) {
+      stream(to, left, right);
+    } else {
+      put_narrow(to, left, right);
+    }
+  }
 
  private:
   /// out[k][lane] of `width` lanes, zero from `lanes` on.
@@ -130,6 +132,9 @@ void run(const MatMul& a) {
 }
 void run(const GroupedMatMul& a) {
   for_type(a.dtype, [&](auto t) { multiply<Terms<decltype(t)>>(a); });
+}
+void run(const PackMatrix& a) {
+  for_type(a.dtype, [&](auto t) { pack_matrix<Terms<decltype(t)>>(a); });
 }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -66,5 +66,6 @@ struct Squares : PairPacking<kTileTerms>, PairSums {
 
 void run(const MatMul& a) { multiply<Squares>(a); }
 void run(const GroupedMatMul& a) { multiply<Squares>(a); }
+void run(const PackMatrix& a) { pack_matrix<Squares>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

@@ -67,5 +67,6 @@ struct Pairs : PairPacking<2>, PairSums {
 
 void run(const MatMul& a) { multiply<Pairs>(a); }
 void run(const GroupedMatMul& a) { multiply<Pairs>(a); }
+void run(const PackMatrix& a) { pack_matrix<Pairs>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL

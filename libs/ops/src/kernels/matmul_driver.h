@@ -25,6 +25,52 @@
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
+/// The operand that tiles read by panels of kColumns columns, each with room for `depth` terms.
+template <typename Form> class PanelsOf {
+  using T = typename Form::T;
+  using Right = typename Form::Right;
+  static constexpr int kColumns = Form::kColumns, kDepth = Form::kDepth;
+
+ public:
+  /// Of a MatMul or a PackMatrix.
+  template <typename Args>
+  PanelsOf(const Args& args, int64_t depth)
+      : b_(static_cast<const T*>(args.b)),
+        step_n_(args.b_n),
+        step_k_(args.b_k),
+        n_(args.n),
+        k_(args.k),
+        words_(depth / kDepth * kColumns) {}
+
+  /// Words from panel to panel, and before that of column n0 and term k0.
+  int64_t words() const { return words_; }
+  int64_t at(int64_t n0, int64_t k0) const {
+    return n0 / kColumns * words_ + k0 / kDepth * kColumns;
+  }
+
+  /// Lays out terms [k0, k0 + depth) of at most `columns` columns.
+  void pack(int64_t n0, int64_t columns, int64_t k0, int64_t depth, Right* out) const {
+    Form::pack_panels(b_ + n0 * step_n_ + k0 * step_k_, step_n_, step_k_, min_of(columns, n_ - n0),
+                      depth, out, words_);
+  }
+
+  /// Pieces that are long in both directions: rows and columns are read by whole lines.
+  int64_t pieces() const { return column_pieces() * ((k_ + kPieceDepth - 1) / kPieceDepth); }
+  /// Lays out piece i of all panels, which begin at `panels`.
+  void pack_piece(int64_t i, void* panels) const {
+    const int64_t n0 = i % column_pieces() * kPieceColumns, k0 = i / column_pieces() * kPieceDepth;
+    pack(n0, kPieceColumns, k0, min_of(kPieceDepth, k_ - k0),
+         static_cast<Right*>(panels) + at(n0, k0));
+  }
+
+ private:
+  static constexpr int64_t kPieceColumns = 256, kPieceDepth = 256;
+  int64_t column_pieces() const { return (n_ + kPieceColumns - 1) / kPieceColumns; }
+
+  const T* b_;
+  int64_t step_n_, step_k_, n_, k_, words_;
+};
+
 template <typename Form> class Product {
   using T = typename Form::T;
   using A = typename Form::A;
@@ -39,24 +85,15 @@ template <typename Form> class Product {
       : a_(args),
         plan_(plan),
         room_(room_of(plan, args.dtype)),
-        panel_words_(plan.panel_depth / kDepth * kColumns),
+        panels_of_b_(args, plan.panel_depth),
         streams_(out_bytes >= kStreamBytes && !args.accumulate &&
                  reinterpret_cast<uintptr_t>(args.out) % 64 == 0 &&
                  args.out_m * out_size() % 64 == 0) {}
 
-  /// Pieces that are long in both directions: rows and columns of b are read by whole lines.
-  int64_t pieces() const {
-    return (a_.n + kPackColumns - 1) / kPackColumns * ((a_.k + kPackDepth - 1) / kPackDepth);
-  }
-  /// Lays out a piece of the panels that all tasks share, unless each lays out its own.
-  void pack_piece(int64_t i, std::byte* shared) const {
-    const int64_t groups = (a_.n + kPackColumns - 1) / kPackColumns;
-    const int64_t n0 = i % groups * kPackColumns, k0 = i / groups * kPackDepth;
-    pack_panels(n0, kPackColumns, k0, min_of(kPackDepth, a_.k - k0), panels_at(shared, n0, k0));
-  }
+  const PanelsOf<Form>& panels_of_b() const { return panels_of_b_; }
 
-  /// `room`: this thread's part of the workspace.
-  void multiply_task(int64_t task, std::byte* shared, std::byte* room) const {
+  /// `panels`: all of b's, unless the task lays out its own; `room`: this thread's part of the workspace.
+  void multiply_task(int64_t task, const void* panels, std::byte* room) const {
     const int64_t m0 = task / plan_.column_blocks * plan_.rows,
                   n0 = task % plan_.column_blocks * plan_.columns;
     Block block{m0,      n0,      min_of(plan_.rows, a_.m - m0), min_of(plan_.columns, a_.n - n0),
@@ -69,14 +106,14 @@ template <typename Form> class Product {
     }
     for (int64_t d = 0; d < plan_.depth_blocks; ++d) {
       const int64_t k0 = d * plan_.depth, depth = min_of(plan_.depth, a_.k - k0);
-      const Right* panels = reinterpret_cast<const Right*>(room);
-      if (plan_.panels_stay) {
-        pack_panels(n0, block.columns, k0, depth, reinterpret_cast<Right*>(room));
+      const Right* block_panels = reinterpret_cast<const Right*>(room);
+      if (plan_.panels == Panels::kOfTask) {
+        panels_of_b_.pack(n0, block.columns, k0, depth, reinterpret_cast<Right*>(room));
       } else {
-        panels = panels_at(shared, n0, k0);
+        block_panels = static_cast<const Right*>(panels) + panels_of_b_.at(n0, k0);
       }
       for (int64_t r0 = 0; r0 < block.rows; r0 += plan_.step)
-        multiply_rows(block, r0, min_of(plan_.step, block.rows - r0), k0, depth, panels,
+        multiply_rows(block, r0, min_of(plan_.step, block.rows - r0), k0, depth, block_panels,
                       reinterpret_cast<Left*>(room + room_.b));
     }
     if (plan_.sums_apart) write_sums(block);
@@ -85,7 +122,6 @@ template <typename Form> class Product {
  private:
   // Results beyond this are not read again before they leave the caches.
   static constexpr int64_t kStreamBytes = 4 << 20;
-  static constexpr int64_t kPackColumns = 256, kPackDepth = 256;
 
   /// One thread's rows of a block of a: in place or copied.
   struct Rows {
@@ -101,16 +137,6 @@ template <typename Form> class Product {
   };
 
   int64_t out_size() const { return a_.wide_out ? sizeof(A) : sizeof(T); }
-  Right* panels_at(std::byte* shared, int64_t n0, int64_t k0) const {
-    return reinterpret_cast<Right*>(shared) + n0 / kColumns * panel_words_ + k0 / kDepth * kColumns;
-  }
-
-  /// Terms [k0, k0 + depth) of at most `columns` columns.
-  void pack_panels(int64_t n0, int64_t columns, int64_t k0, int64_t depth, Right* out) const {
-    Form::pack_panels(static_cast<const T*>(a_.b) + n0 * a_.b_n + k0 * a_.b_k, a_.b_n, a_.b_k,
-                      min_of(columns, a_.n - n0), depth, out, panel_words_);
-  }
-
   /// Whether tiles may read a as it lies: twelve rows whose lines share a few sets of the first-level
   /// cache would drive each other out.
   bool lies_well(int64_t depth) const {
@@ -149,8 +175,8 @@ template <typename Form> class Product {
     const int64_t tiles = (rows + kRows - 1) / kRows,
                   count = (block.columns + kColumns - 1) / kColumns;
     auto multiply = [&](int64_t t, int64_t p) {
-      multiply_tile(block, left.data + t * left.tile, left, panels + p * panel_words_, words,
-                    r0 + t * kRows, min_of(kRows, rows - t * kRows), p * kColumns, k0 > 0);
+      multiply_tile(block, left.data + t * left.tile, left, panels + p * panels_of_b_.words(),
+                    words, r0 + t * kRows, min_of(kRows, rows - t * kRows), p * kColumns, k0 > 0);
     };
     if (plan_.panels_stay) {
       for (int64_t t = 0; t < tiles; ++t) {
@@ -243,28 +269,36 @@ template <typename Form> class Product {
   const MatMul& a_;
   const MatMulPlan& plan_;
   const MatMulRoom room_;
-  const int64_t panel_words_;
+  const PanelsOf<Form> panels_of_b_;
   const bool streams_;
 };
 
 template <typename Form> void multiply(const MatMul& args) {
   const MatMulPlan plan = plan_matmul(args.dtype, args.wide_out, args.m, args.n, args.k,
-                                      omp_get_max_threads(), Form::kRowStep);
+                                      omp_get_max_threads(), args.packed_b, Form::kRowStep);
   if (plan.tasks() == 0) return;
   const MatMulRoom room = room_of(plan, args.dtype);
   auto* const workspace = static_cast<std::byte*>(args.workspace);
+  const void* const panels = args.packed_b ? args.packed_b : workspace;
   const Product<Form> product(args, plan, out_bytes(args));
 #pragma omp parallel num_threads(plan.threads)
   {
-    if (!plan.panels_stay) {
+    if (plan.panels == Panels::kShared) {
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < product.pieces(); ++i) product.pack_piece(i, workspace);
+      for (int64_t i = 0; i < product.panels_of_b().pieces(); ++i)
+        product.panels_of_b().pack_piece(i, workspace);
     }
     [[maybe_unused]] const typename Form::Scope scope;
     std::byte* const own = workspace + room.shared + omp_get_thread_num() * room.per_thread();
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < plan.tasks(); ++task) product.multiply_task(task, workspace, own);
+    for (int64_t task = 0; task < plan.tasks(); ++task) product.multiply_task(task, panels, own);
   }
+}
+
+template <typename Form> void pack_matrix(const PackMatrix& args) {
+  const PanelsOf<Form> panels(args, padded_depth(args.k));
+#pragma omp parallel for schedule(static) if (panels.pieces() > 1)
+  for (int64_t i = 0; i < panels.pieces(); ++i) panels.pack_piece(i, args.out);
 }
 
 /// The tasks of all groups are one loop, so that no group waits for another. Each lays out its own block of b: every weight is

@@ -21,18 +21,24 @@ inline constexpr int64_t kRowGap = 16;
 /// written side by side fall into different sets of the caches.
 inline int64_t padded_depth(int64_t k) { return (k + 31) / 32 * 32 + 4; }
 
+/// Who lays out b in panels.
+enum class Panels {
+  kShared,  ///< all threads, before the tasks that share them
+  kOfTask,  ///< each task its own block, `depth` terms at a time
+  kGiven,   ///< PackMatrix did, before the call
+};
+
 /// One task computes a block [rows, columns] of the result over the whole depth, `depth` terms at a
-/// time. b is laid out in panels before. Two orders, by what stays in a core's second-level cache
-/// (1 MiB):
+/// time. Two orders, by what stays in a core's second-level cache (1 MiB):
 ///   panels_stay = false   a block of a; every panel of b passes over all its rows
-///   panels_stay = true    a block of b, laid out by the task itself, `depth` terms at a time; the
-///                         rows of a pass over it, `step` at a time
+///   panels_stay = true    a block of b; the rows of a pass over it, `step` at a time
 /// The terms of one element are added in an order that depends on k alone: results do not depend on
 /// threads or on other rows.
 struct MatMulPlan {
   int64_t rows, columns, depth, step;
   int64_t row_blocks, column_blocks, depth_blocks;
   bool panels_stay;
+  Panels panels;
   bool sums_apart;        ///< partial sums need float room of their own
   int64_t threads;        ///< that get a workspace
   int64_t panel_depth;    ///< terms that a panel of b has room for: all of k, or a task's `depth`
@@ -42,13 +48,13 @@ struct MatMulPlan {
   int64_t a_words() const { return step * (depth + kRowGap); }
   int64_t sums() const { return sums_apart ? rows * columns : 0; }
 };
-/// `tile_rows`: of the level's register tile, or a multiple.
+/// `packed_b`: whether its panels are given. `tile_rows`: of the level's register tile, or a multiple.
 MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads,
-                       int64_t tile_rows);
+                       bool packed_b, int64_t tile_rows);
 
 /// Where a thread's part of the workspace begins and what it holds, in bytes.
 struct MatMulRoom {
-  int64_t shared;      ///< b's panels for all threads; 0 if each task has its own
+  int64_t shared;      ///< b's panels for all threads
   int64_t b, a, sums;  ///< of one thread
   int64_t per_thread() const { return b + a + sums; }
   int64_t total(int64_t threads) const { return shared + threads * per_thread(); }

@@ -76,8 +76,9 @@ void cut_depth(MatMulPlan& plan, DType dtype, bool wide_out, int64_t k) {
 void count_blocks(MatMulPlan& plan, int64_t m, int64_t n, int64_t k) {
   plan.row_blocks = ceil_div(m, plan.rows);
   plan.column_blocks = ceil_div(n, plan.columns);
-  plan.panel_columns = plan.panels_stay ? plan.columns : round_up(n, kColumnMultiple);
-  plan.panel_depth = padded_depth(plan.panels_stay ? plan.depth : k);
+  const bool of_task = plan.panels == Panels::kOfTask;
+  plan.panel_columns = of_task ? plan.columns : round_up(n, kColumnMultiple);
+  plan.panel_depth = padded_depth(of_task ? plan.depth : k);
 }
 
 // 128 KiB in float32: a band of x and one of dout stay in a core's L2 cache beside the weight.
@@ -86,7 +87,7 @@ constexpr int64_t kBandElements = 32 << 10;
 }  // namespace
 
 MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads,
-                       int64_t tile_rows) {
+                       bool packed_b, int64_t tile_rows) {
   MatMulPlan plan{};
   if (m == 0 || n == 0) return plan;
   const int64_t size = size_of(dtype);
@@ -95,6 +96,7 @@ MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t
   plan.panels_stay = n * k * size >= kLargeBytes && plan.depth_blocks == 1 &&
                      kStayColumns * k * size <= kStayBytes &&
                      ceil_div(n, kStayColumns) >= 4 * plan.threads;
+  plan.panels = packed_b ? Panels::kGiven : plan.panels_stay ? Panels::kOfTask : Panels::kShared;
   if (plan.panels_stay) {
     plan.rows = round_up(m, tile_rows);
     plan.columns = even(n, kStayColumns, kColumnMultiple);
@@ -113,16 +115,21 @@ MatMulPlan plan_matmul(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t
 MatMulRoom room_of(const MatMulPlan& plan, DType dtype) {
   constexpr int64_t kLine = 64;
   const int64_t b = round_up(plan.panel_columns * plan.panel_depth * size_of(dtype), kLine);
-  return {plan.panels_stay ? 0 : b, plan.panels_stay ? b : 0,
+  return {plan.panels == Panels::kShared ? b : 0, plan.panels == Panels::kOfTask ? b : 0,
           round_up(plan.a_words() * acc_size_of(dtype), kLine),
           round_up(plan.sums() * acc_size_of(dtype), kLine)};
 }
 
-int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads) {
+int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
+  return round_up(n, kColumnMultiple) * padded_depth(k) * size_of(dtype);
+}
+
+int64_t matmul_workspace(DType dtype, bool wide_out, int64_t m, int64_t n, int64_t k, int threads,
+                         bool packed_b) {
   // Whichever level runs: a processor without AMX pays some bytes for its larger tiles.
   int64_t bytes = 0;
   for (const int64_t tile_rows : {kRowMultiple, kAmxRows}) {
-    const MatMulPlan plan = plan_matmul(dtype, wide_out, m, n, k, threads, tile_rows);
+    const MatMulPlan plan = plan_matmul(dtype, wide_out, m, n, k, threads, packed_b, tile_rows);
     bytes = std::max(bytes, room_of(plan, dtype).total(plan.threads));
   }
   return bytes;
@@ -169,6 +176,7 @@ MatMulPlan plan_group(const MatMul& product, int64_t tile_rows, int64_t most_wor
   const int64_t m = product.m, n = product.n, k = product.k;
   if (m == 0 || n == 0) return plan;
   plan.panels_stay = true;
+  plan.panels = Panels::kOfTask;
   cut_depth(plan, product.dtype, product.wide_out, k);
   const int64_t fitting = kStayBytes / (padded_depth(plan.depth) * size_of(product.dtype));
   plan.columns =

@@ -43,6 +43,17 @@ template <typename A> inline void store(A* p, Vector<A> v) {
   *reinterpret_cast<typename VectorOf<A>::unaligned*>(p) = v;
 }
 
+/// Past the caches; p is aligned to the vector.
+template <typename A> inline void stream(A* p, Vector<A> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(reinterpret_cast<float*>(p), reinterpret_cast<__m512>(v));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(reinterpret_cast<float*>(p), reinterpret_cast<__m256>(v));
+#else
+  store(p, v);
+#endif
+}
+
 /// A vector's worth of bfloat16, widened.
 inline Vector<float> load(const bf16* p) {
 // By name: GCC 12 widens the two halves of a vector apart and joins them again. With a mask of ones, since it warns of the

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "veomni/io/shard_spec.h"
+#include "veomni/ops/packed_weight.h"
 
 namespace veomni::nn {
 
@@ -78,6 +79,13 @@ class Parameter {
   void set_grad(torch::Tensor grad);
   void clear_grad();
 
+  /// Counts the writes of value()'s memory. Version counters do not: optimizers and gathers write through other tensors.
+  /// assign_local() and replace_value() count themselves; who writes otherwise (an optimizer, a gather) calls written().
+  uint64_t generation() const { return state_->packed->generation(); }
+  void written() { state_->packed->written(); }
+  /// value()'s layouts for products, valid for one generation. Keeps none unless told to.
+  const ops::PackedWeightPtr& packed() const { return state_->packed; }
+
   /// Replaces the tensors. For materialize() and sharding strategies only; keeps trainable().
   void replace_value(torch::Tensor value);
   void replace_local(torch::Tensor local, torch::Tensor master);
@@ -102,6 +110,7 @@ class Parameter {
     io::ShardSpec shard;
     int replica = 0;
     torch::Tensor value, local, master, shard_grad;
+    ops::PackedWeightPtr packed = c10::make_intrusive<ops::PackedWeight>();
   };
   std::shared_ptr<State> state_;
 };

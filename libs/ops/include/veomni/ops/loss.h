@@ -4,6 +4,8 @@
 
 #include <torch/types.h>
 
+#include "veomni/ops/packed_weight.h"
+
 namespace veomni::ops {
 
 /// The label that counts no loss.
@@ -23,6 +25,7 @@ struct WeightedLoss {
 ///   labels   [T]     int64 or int32, on the CPU (on meta: CPU or meta, all counted)
 ///   weights  [T]     floating; what stands at a label that is not counted is not read
 ///   bias     [V]     dtype of x, or undefined
+/// `packed`: the weight's layouts between products (packed_weight.h), or null.
 ///
 /// Logits are rounded to the dtype of x; the softmax is computed in max(float32, dtype). Tokens
 /// without a label are left out of the products. Gradients are made in the forward pass, when one
@@ -34,11 +37,12 @@ struct WeightedLoss {
 /// @throws veomni::Error naming a label outside [0, V).
 WeightedLoss linear_cross_entropy(torch::Tensor x_TD, torch::Tensor weight_VD,
                                   torch::Tensor labels_T, torch::Tensor weights_T,
-                                  int64_t chunk_tokens = 0, torch::Tensor bias_V = {});
+                                  int64_t chunk_tokens = 0, torch::Tensor bias_V = {},
+                                  PackedWeightPtr packed = {});
 
 /// The unscaled loss of every token, 0 where the label is kIgnoreLabel: [T] in max(float32, dtype),
 /// without gradient.
 torch::Tensor linear_cross_entropy_per_token(torch::Tensor x_TD, torch::Tensor weight_VD,
-                                             torch::Tensor labels_T);
+                                             torch::Tensor labels_T, PackedWeightPtr packed = {});
 
 }  // namespace veomni::ops

@@ -59,12 +59,17 @@ template <typename Visitor> void visit_fields(Visitor& v, OpsOptions& o) {
 
 struct MemoryOptions {
   std::string allocator = "caching";
+  std::string packed_weights = "auto";
 };
 template <typename Visitor> void visit_fields(Visitor& v, MemoryOptions& o) {
   v("allocator", o.allocator,
     "who gives tensors on the CPU their memory; caching: freed memory stays, in huge pages, for "
     "the next step; system: libtorch's own, which is malloc",
     one_of({"caching", "system"}));
+  v("packed_weights", o.packed_weights,
+    "whether weights keep the layout that own matrix kernels read until they change, up to twice "
+    "their memory; auto: where a step has several micro-batches",
+    one_of({"auto", "always", "never"}));
 }
 
 struct CodebookOptions {

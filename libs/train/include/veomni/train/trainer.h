@@ -64,6 +64,7 @@ class Trainer {
   void update(StepResult& result);
   void check_finite(double loss, double grad_norm, const std::vector<data::Batch>& batches);
   void make_optimizer();
+  void keep_packed_weights();
 
   const Recipe& recipe_;
   DeviceMesh& mesh_;
