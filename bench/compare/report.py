@@ -13,7 +13,7 @@ import statistics
 import subprocess
 
 import arguments
-from cases import OURS, TWO_JOBS
+from cases import OURS, TWO_JOBS, cpu_flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
@@ -21,17 +21,16 @@ STYLE = ROOT / "libs/train/src/report/page/report.css"
 CHART_JS = [pathlib.Path("/usr/share/javascript/chart.js/chart.min.js"), pathlib.Path("/usr/share/nodejs/chart.js/dist/chart.min.js")]
 
 
-def instructions(flags):
-    """The widest that products can use."""
+def instructions():
+    """The widest that products can use here."""
     known = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
-    return next((" with " + name for flag, name in known.items() if flag in flags), "")
+    return next((" with " + name for flag, name in known.items() if flag in cpu_flags()), "")
 
 
 def machine():
-    cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
-    cpu, flags = (re.search(rf"{key}\s*: (.*)", cpuinfo) for key in ("model name", "flags"))
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
-    return f"{cpu[1] if cpu else platform.machine()}{instructions(flags[1].split()) if flags else ''}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    return f"{cpu[1] if cpu else platform.machine()}{instructions()}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def commit():
@@ -65,9 +64,14 @@ def better_products(result):
     return max(rates.items(), key=lambda pair: statistics.median(pair[1]))
 
 
+def model_flops(result):
+    """Of a step and rank, attention included."""
+    return result["flops"]["matrix"] + result["flops"]["attention"]
+
+
 def share_of_rate(result, rounds):
-    """The model's FLOPs, attention included, over the step's time and that rate, round by round."""
-    best, total = better_products(result), sum(result["flops"].values())
+    """The model's FLOPs over the step's time and that rate, round by round."""
+    best, total = better_products(result), model_flops(result)
     return best and [total / (rate * 1e9) / (one["step_ms"] / 1000) for rate, one in zip(best[1], rounds)]
 
 
@@ -120,7 +124,7 @@ def facts(result):
             f"by themselves {spread(ours)} GFLOP/s with {OURS}'s kernels and {spread(aten)} with ATen's "
             f"(torch.mm: {'oneDNN' if result['dtype'] == 'bfloat16' else 'MKL'}), {result['threads']} threads, the case's shapes, forward "
             f"and both gradients; the share above is of {better_products(result)[0]}'s")
-    total = flops["matrix"] + flops["attention"]
+    total = model_flops(result)
     yield "work", (f"{result['parameters'] / 1e6:.2f} M parameters; {total / 1e12:.3f} TFLOP a step and rank, of it attention "
                    f"{flops['attention'] / total:.0%}; {OURS} reaches {total / step_s / 1e9:,.0f} GFLOP/s a rank")
     losses, curves = result["losses"], result["curves"]

@@ -21,7 +21,7 @@ std::atomic<LinearBackend> g_backend{LinearBackend::kAuto};
 constexpr int64_t kMinRowsForOwn = 48;
 
 /// The processor's answer to kAuto (docs/adr/0006). By vendor and instruction set, not by timing: the same on every run.
-/// float32: on AMD's processors own kernels, since MKL leaves AVX-512 unused there and a step with AVX2's is shorter too;
+/// float32: on AMD's processors own kernels, since MKL leaves AVX-512 unused there and a step with AVX2's is no longer;
 /// elsewhere MKL is as fast. bfloat16: own kernels with AMX, on AMD with AVX512-BF16, and without AVX-512, where ATen's run
 /// at a hundredth of float32's rate; elsewhere oneDNN may know better instructions than these kernels.
 LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
@@ -29,10 +29,10 @@ LinearBackend automatic(at::ScalarType dtype, int64_t rows) {
   static const Level best = kernels::available_levels().back();
   static const bool amd = kernels::is_amd();
   if (rows < kMinRowsForOwn) return LinearBackend::kBlas;
-  const bool own = dtype == at::kFloat      ? amd && best >= Level::kAvx2
-                   : dtype == at::kBFloat16 ? best == Level::kAvx2 || best == Level::kAmx ||
-                                                  (amd && best == Level::kAvx512Bf16)
-                                            : false;
+  const bool float_by_own = amd && best >= Level::kAvx2,
+             bf16_by_own =
+                 best == Level::kAvx2 || best == Level::kAmx || (amd && best == Level::kAvx512Bf16);
+  const bool own = (dtype == at::kFloat && float_by_own) || (dtype == at::kBFloat16 && bf16_by_own);
   return own ? LinearBackend::kOwn : LinearBackend::kBlas;
 }
 
