@@ -99,13 +99,13 @@ def speed_rows(result):
         peaks = max(column("rank_peaks_mib"), key=lambda ranks: max(ranks, default=0))
         faults = [count for count in column("faults") if count is not None]
         ratios, share = result["ratios"].get(name), share_of_rate(result, rounds)
-        yield [name, spread(column("tokens_per_second")), spread(steps), percents(share) if share else "-",
+        yield [name, spread(column("tokens_per_second")), spread(ratios, 2) if ratios else "1", spread(steps), percents(share) if share else "-",
                ", ".join(f"{mib:,}" for mib in peaks), f"{statistics.median(faults):,.0f}" if faults else "-",
-               *start_up(result, name, rounds), quiet_steps(rounds), spread(ratios, 2) if ratios else "1"]
+               *start_up(result, name, rounds), quiet_steps(rounds)]
 
 
-COLUMNS = ["", "tokens/s", "step ms", "share of the products' rate", "peak RSS MiB a rank", "page faults a step",
-           "first step begins s", "first step ends s", "quiet steps", f"{OURS} is faster by"]
+COLUMNS = ["", "tokens/s", f"{OURS} is faster by", "step ms", "share of the products' rate", "peak RSS MiB a rank", "page faults a step",
+           "first step begins s", "first step ends s", "quiet steps"]
 ABOUT = ("Medians [least..most]. First step: from starting the process until it begins (of that, loading libraries alone) and until it "
          "ends. Share of the products' rate: the model's FLOPs, attention counted as its mask leaves it, over the step's time and the "
          "rate that the model's matrix products reach by themselves in the same round.")
