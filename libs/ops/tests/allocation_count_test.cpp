@@ -197,6 +197,7 @@ std::vector<MemoryCase> memory_cases(int64_t tokens) {
 
 /// What forward and backward take on `device`, besides ATen's own temporaries.
 AllocationStats measure(const MemoryCase& c, at::ScalarType dtype, c10::DeviceType device) {
+  at::globalContext().setDeterministicFillUninitializedMemory(false);  // makes tensors of its own
   Tensors inputs;
   for (const Tensor& value : c.inputs) {
     inputs.push_back(device == c10::kMeta
@@ -209,6 +210,7 @@ AllocationStats measure(const MemoryCase& c, at::ScalarType dtype, c10::DeviceTy
   const Tensor y = c.op(inputs);
   const Tensor cotangent = y.dim() == 0 ? Tensor() : at::ones(y.sizes(), y.options());
   torch::autograd::backward({y}, {cotangent});
+  at::globalContext().setDeterministicFillUninitializedMemory(true);
   return counter.stats(device);
 }
 

@@ -3,6 +3,7 @@
 /// in float64.
 #pragma once
 
+#include <ATen/Context.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
@@ -23,6 +24,13 @@ namespace veomni::ops::testing {
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
 using Op = std::function<Tensor(const Tensors&)>;
+
+/// New tensors are NaNs in every test: an op that reads what it did not write shows.
+inline const bool kFreshMemoryIsNaN = [] {
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  at::globalContext().setDeterministicFillUninitializedMemory(true);
+  return true;
+}();
 
 /// Standard normals that depend on the key alone; ATen's default generator is never used.
 inline Tensor normal(at::IntArrayRef sizes, uint64_t key) {
