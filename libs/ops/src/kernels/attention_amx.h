@@ -11,50 +11,12 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 
 static_assert(kAmxRows == kColumns && kAmxRows == 2 * kTileSide && kAmxRows == kTileTerms);
 
-inline constexpr float kLog2E = 1.44269504f, kLog2 = 0.693147181f;
-
 /// A value for each of kAmxRows queries.
 struct Lanes {
   __m512 left, right;
 };
 inline Lanes load_lanes(const float* x) { return {_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16)}; }
 inline Lanes all_lanes(float x) { return {_mm512_set1_ps(x), _mm512_set1_ps(x)}; }
-
-/// 2^x, relative error below 2e-7; 0 below -126, as the float result would be denormal.
-inline __m512 exp2_512(__m512 x) {
-  // Adding 1.5 · 2^23 rounds to a whole number. The form with a rounding mode is not folded by -ffast-math.
-  const __m512 magic = _mm512_set1_ps(12582912.f);
-  const __m512 n = _mm512_sub_round_ps(
-      _mm512_add_round_ps(x, magic, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), magic,
-      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(x, n);
-  // The polynomial of the fifth degree whose largest relative error on [-1/2, 1/2] is least: 7.5e-8.
-  __m512 p = _mm512_set1_ps(1.327647205e-3f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.675541385e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550713274e-2f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402211972e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931469671e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.000000072f));
-  const __mmask16 normal =
-      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.f), _CMP_NLT_UQ);  // NaN stays NaN
-  return _mm512_maskz_scalef_ps(normal, p, n);
-}
-
-/// 2^(x · 2^-23) where |x| < 100 · 2^23, relative error below 5e-6: nothing is looked after but finite x.
-inline __m512 exp2_bounded(__m512 x) {
-  const __m512i i = _mm512_cvtps_epi32(x), fraction = _mm512_set1_epi32(0x7fffff);
-  // Whole powers are the exponent's bits already; the fraction's become a number in [1, 2).
-  const __m512 m = _mm512_castsi512_ps(
-      _mm512_ternarylogic_epi32(i, fraction, _mm512_set1_epi32(0x3f800000), 0xea));
-  // 2^(m - 1) by the polynomial of the fourth degree whose largest relative error is least: 2.6e-6.
-  __m512 p = _mm512_set1_ps(1.35341680e-2f);
-  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(-2.12521094e-3f));
-  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(1.66613381e-1f));
-  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(3.12016033e-1f));
-  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(5.09964222e-1f));
-  return _mm512_castsi512_ps(
-      _mm512_add_epi32(_mm512_castps_si512(p), _mm512_andnot_si512(fraction, i)));
-}
 
 /// The natural logarithm, error below 2e-7 of the larger of it and 1; -inf for 0.
 inline __m512 log_512(__m512 x) {
@@ -83,17 +45,6 @@ inline void store_pairs(uint32_t* out, Lanes top, Lanes below) {
   };
   _mm512_storeu_si512(out, pairs(top.left, below.left));
   _mm512_storeu_si512(out + 16, pairs(top.right, below.right));
-}
-
-/// The largest squared norm of some rows; NaN if one is.
-inline float largest_norm(HeadRows x, int64_t rows, int64_t width) {
-  float largest = 0;
-  for (int64_t r = 0; r < rows; ++r) {
-    const bf16* row = x.data + r * x.stride;
-    const float norm = dot(row, row, width);
-    if (norm > largest || norm != norm) largest = norm;
-  }
-  return largest;
 }
 
 /// The largest squared norm of a panel's rows in pack_columns' layout.

@@ -93,13 +93,6 @@ class Backward : public BackwardDriver<Backward> {
     for (int64_t r = 0; r < padded; ++r) w.lse[r] *= kLog2E;
   }
 
-  /// As pack_down_rows, with zeros up to `padded` rows.
-  static void pack_pairs_down(HeadRows x, int64_t rows, int64_t width, int64_t padded,
-                              int64_t columns, uint32_t* out) {
-    pack_down_rows(x.data, x.stride, rows, width, columns, out);
-    fill(out + (rows + 1) / 2 * columns, out + padded / 2 * columns, 0u);
-  }
-
   KeyRange squares_of(const QueryBlock& panel) const {
     const int64_t first = key_range(s_, panel.position, panel.keys).first / kAmxRows * kAmxRows,
                   last = key_range(s_, panel.position + panel.rows - 1, panel.keys).last;

@@ -14,8 +14,8 @@ class Backward : public BackwardDriver<Backward> {
   struct Scratch : BackwardSums {
     uint32_t *keys_t, *values_t;   // paired along rows: [panel][width / 2][kColumns]
     uint32_t* keys;                // paired down rows: [keys / 2][padded_k]
-    bf16 *q, *dout;                // one block of queries, rows padded to whole tiles
-    uint32_t *q_down, *dout_down;  // the same, paired down rows
+    uint32_t *q, *dout;            // one block of queries in tiles of kRows
+    uint32_t *q_down, *dout_down;  // the same, paired down rows, to whole tiles
     float* dq;
     uint32_t *p_pairs, *ds_pairs;  // [kBackwardQueries / 2][kBackwardKeys], paired along queries
     bf16* ds;                      // [kBackwardQueries][kBackwardKeys]
@@ -26,8 +26,8 @@ class Backward : public BackwardDriver<Backward> {
     Scratch w;
     Room room{at};
     w.dq = room.floats(kBackwardQueries * plan_.padded_k);
-    w.q = room.values(kBackwardQueries * s_.k_width);
-    w.dout = room.values(kBackwardQueries * s_.v_width);
+    w.q = room.words(kBackwardQueries * s_.k_width / 2);
+    w.dout = room.words(kBackwardQueries * s_.v_width / 2);
     w.q_down = room.words(kBackwardQueries / 2 * plan_.padded_k);
     w.dout_down = room.words(kBackwardQueries / 2 * plan_.padded_v);
     w.p_pairs = room.words(kBackwardQueries / 2 * kBackwardKeys);
@@ -68,12 +68,15 @@ class Backward : public BackwardDriver<Backward> {
 
   void load_queries(const QueryBlock& q, Scratch& w) const {
     const int64_t padded = round_up(q.rows, kRows);
-    copy_rows(q_rows(q), q.rows, s_.k_width, padded, s_.k_width, w.q);
-    copy_rows(dout_rows(q), q.rows, s_.v_width, padded, s_.v_width, w.dout);
-    pack_down_rows(w.q, s_.k_width, padded, s_.k_width, plan_.padded_k, w.q_down);
-    pack_down_rows(w.dout, s_.v_width, padded, s_.v_width, plan_.padded_v, w.dout_down);
+    const HeadRows queries = q_rows(q), dout = dout_rows(q);
+    // In the order of the scratch: what a call writes too much the next one overwrites.
+    pack_row_tiles(queries.data, queries.stride, q.rows, s_.k_width, w.q);
+    pack_row_tiles(dout.data, dout.stride, q.rows, s_.v_width, w.dout);
+    pack_pairs_down(queries, q.rows, s_.k_width, padded, plan_.padded_k, w.q_down);
+    pack_pairs_down(dout, q.rows, s_.v_width, padded, plan_.padded_v, w.dout_down);
     fill(w.dq, w.dq + padded * plan_.padded_k, 0.f);
     load_rows(q, padded, w.lse, w.delta);
+    for (int64_t r = 0; r < padded; ++r) w.lse[r] *= kLog2E;
   }
 
   void run_tile(const Tile& t, Scratch& w) const {
@@ -126,61 +129,82 @@ class Backward : public BackwardDriver<Backward> {
     }
   }
 
-  /// Probabilities and score gradients of kRows queries from row r on and kColumns keys from k on.
-  void score_tile(const Tile& t, int64_t r, int64_t k, Scratch& w) const {
-    float p[kRows * kColumns], ds[kRows * kColumns];
-    uint32_t masks[kRows];
-    bool whole = true, constant[kRows];
-    for (int64_t i = 0; i < kRows; ++i) {
+  /// The keys of a tile of scores that each row sees, and those on which its probabilities depend.
+  struct Seen {
+    uint32_t keys[kRows], moving[kRows];
+    bool all;  // the rows' are not filled in then
+  };
+  Seen seen_by(const Tile& t, int64_t r, int64_t k) const {
+    Seen seen;
+    seen.all = r + kRows <= t.rows &&
+               key_range(s_, t.position + r, t.keys).last >= k + kColumns - 1 &&
+               key_range(s_, t.position + r + kRows - 1, t.keys).first <= k;
+    for (int64_t i = 0; i < kRows && !seen.all; ++i) {
       const KeyRange own =
           r + i < t.rows ? key_range(s_, t.position + r + i, t.keys) : KeyRange{0, -1};
-      masks[i] = column_mask(own.first - k, own.last + 1 - k);
-      whole = whole && masks[i] == ~0u;
-      constant[i] = is_constant(own);
+      seen.keys[i] = column_mask(own.first - k, own.last + 1 - k);
+      seen.moving[i] = is_constant(own) ? 0 : seen.keys[i];
     }
-    const __m512 factor = _mm512_set1_ps(scale());
-    tile_pairs(words(w.q + r * s_.k_width), s_.k_width / 2, 1, w.keys_t + k * s_.k_width / 2,
-               kColumns, s_.k_width / 2, [&](int i, __m512 left, __m512 right) {
-                 const __m512 lse = _mm512_set1_ps(w.lse[r + i]);
-                 set_to(p + i * kColumns, exp_512(_mm512_fmsub_ps(left, factor, lse)),
-                        exp_512(_mm512_fmsub_ps(right, factor, lse)));
-               });
-    if (!whole) {
-      for (int64_t i = 0; i < kRows; ++i) {
-        float* x = p + i * kColumns;
-        set_to(x, _mm512_maskz_loadu_ps(static_cast<__mmask16>(masks[i]), x),
-               _mm512_maskz_loadu_ps(static_cast<__mmask16>(masks[i] >> 16), x + 16));
-      }
-    }
-    bf16* rows_ds = w.ds + r * kBackwardKeys + k - t.k0;
-    tile_pairs(words(w.dout + r * s_.v_width), s_.v_width / 2, 1, w.values_t + k * s_.v_width / 2,
-               kColumns, s_.v_width / 2, [&](int i, __m512 left, __m512 right) {
-                 const __m512 delta = _mm512_set1_ps(w.delta[r + i]);
-                 const float* x = p + i * kColumns;
-                 left = _mm512_mul_ps(_mm512_sub_ps(left, delta), _mm512_loadu_ps(x));
-                 right = _mm512_mul_ps(_mm512_sub_ps(right, delta), _mm512_loadu_ps(x + 16));
-                 set_to(ds + i * kColumns, left, right);
-                 store_bf16(rows_ds + i * kBackwardKeys, left, right);
-               });
-    for (int64_t i = 0; i < kRows && !whole; ++i) {
-      if (!constant[i]) continue;
-      set_to(ds + i * kColumns, _mm512_setzero_ps(), _mm512_setzero_ps());
-      store_bf16(rows_ds + i * kBackwardKeys, _mm512_setzero_ps(), _mm512_setzero_ps());
-    }
-    const int64_t at = r / 2 * kBackwardKeys + k - t.k0;
-    pair_rows(p, w.p_pairs + at);
-    pair_rows(ds, w.ds_pairs + at);
+    return seen;
   }
 
-  /// out[i / 2][c] = bfloat16 of x[i … i + 1][c].
-  static void pair_rows(const float* x, uint32_t* out) {
-    for (int64_t i = 0; i < kRows; i += 2, x += 2 * kColumns, out += kBackwardKeys) {
-      for (int64_t c = 0; c < kColumns; c += 16) {
-        const __m512i top = low_halves(_mm512_loadu_ps(x + c)),
-                      below = low_halves(_mm512_loadu_ps(x + kColumns + c));
-        _mm512_storeu_si512(out + c, _mm512_or_si512(top, _mm512_slli_epi32(below, 16)));
-      }
+  /// Probabilities and score gradients of kRows queries from row r on and kColumns keys from k on.
+  void score_tile(const Tile& t, int64_t r, int64_t k, Scratch& w) const {
+    const Seen seen = seen_by(t, r, k);
+    if (seen.all) {
+      score_tile(
+          t, r, k, w, [](int, __m512&, __m512&) {}, [](int, __m512&, __m512&) {});
+    } else {
+      const auto keep = [](uint32_t mask, __m512& left, __m512& right) {
+        left = _mm512_maskz_mov_ps(static_cast<__mmask16>(mask), left);
+        right = _mm512_maskz_mov_ps(static_cast<__mmask16>(mask >> 16), right);
+      };
+      score_tile(
+          t, r, k, w, [&](int i, __m512& left, __m512& right) { keep(seen.keys[i], left, right); },
+          [&](int i, __m512& left, __m512& right) { keep(seen.moving[i], left, right); });
     }
+  }
+  /// hide, hold: make what row i does not see, or does not depend on, zero.
+  template <typename Hide, typename Hold>
+  void score_tile(const Tile& t, int64_t r, int64_t k, Scratch& w, const Hide& hide,
+                  const Hold& hold) const {
+    alignas(64) float p[kRows * kColumns];
+    const __m512 factor = _mm512_set1_ps(scale() * kLog2E);
+    const int64_t at = r / 2 * kBackwardKeys + k - t.k0;
+    __m512 above_left, above_right;
+    // Rows of a tile end one after the other: what a row leaves the next one finds.
+    const auto put_pairs = [&](int i, uint32_t* pairs, __m512 left, __m512 right)
+        __attribute__((always_inline)) {
+      if (i % 2 == 0) {
+        above_left = left;
+        above_right = right;
+      } else {
+        store_pairs(pairs + at + i / 2 * kBackwardKeys, above_left, left);
+        store_pairs(pairs + at + i / 2 * kBackwardKeys + 16, above_right, right);
+      }
+    };
+    tile_pairs(
+        w.q + r * s_.k_width / 2, 1, kRows, w.keys_t + k * s_.k_width / 2, kColumns,
+        s_.k_width / 2, [&](int i, __m512 left, __m512 right) __attribute__((always_inline)) {
+          const __m512 lse = _mm512_set1_ps(w.lse[r + i]);
+          left = exp2_512(_mm512_fmsub_ps(left, factor, lse));
+          right = exp2_512(_mm512_fmsub_ps(right, factor, lse));
+          hide(i, left, right);
+          set_to(p + i * kColumns, left, right);
+          put_pairs(i, w.p_pairs, left, right);
+        });
+    bf16* ds = w.ds + r * kBackwardKeys + k - t.k0;
+    tile_pairs(
+        w.dout + r * s_.v_width / 2, 1, kRows, w.values_t + k * s_.v_width / 2, kColumns,
+        s_.v_width / 2, [&](int i, __m512 left, __m512 right) __attribute__((always_inline)) {
+          const __m512 delta = _mm512_set1_ps(w.delta[r + i]);
+          const float* x = p + i * kColumns;
+          left = _mm512_mul_ps(_mm512_sub_ps(left, delta), _mm512_load_ps(x));
+          right = _mm512_mul_ps(_mm512_sub_ps(right, delta), _mm512_load_ps(x + 16));
+          hold(i, left, right);
+          store_bf16(ds + i * kBackwardKeys, left, right);
+          put_pairs(i, w.ds_pairs, left, right);
+        });
   }
 };
 

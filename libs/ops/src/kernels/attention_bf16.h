@@ -34,6 +34,13 @@ inline void copy_rows(HeadRows x, int64_t rows, int64_t width, int64_t padded, i
   }
 }
 
+/// As pack_down_rows, with zeros up to `padded` rows.
+inline void pack_pairs_down(HeadRows x, int64_t rows, int64_t width, int64_t padded,
+                            int64_t columns, uint32_t* out) {
+  pack_down_rows(x.data, x.stride, rows, width, columns, out);
+  fill(out + (rows + 1) / 2 * columns, out + padded / 2 * columns, 0u);
+}
+
 inline float dot(const bf16* x, const bf16* y, int64_t count) {
   __m512 sum = _mm512_setzero_ps();
   for (int64_t i = 0; i < count; i += kColumns) {
@@ -42,6 +49,21 @@ inline float dot(const bf16* x, const bf16* y, int64_t count) {
                            (__m512bh)_mm512_maskz_loadu_epi16(mask, y + i));
   }
   return _mm512_reduce_add_ps(sum);
+}
+
+/// Scores below it, in powers of 2, are far from what a float holds, whatever they are multiplied with and summed to: their
+/// exponents need not be relative to the highest.
+inline constexpr float kScoreBound = 60;
+
+/// The largest squared norm of some rows; NaN if one is.
+inline float largest_norm(HeadRows x, int64_t rows, int64_t width) {
+  float largest = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const bf16* row = x.data + r * x.stride;
+    const float norm = dot(row, row, width);
+    if (norm > largest || norm != norm) largest = norm;
+  }
+  return largest;
 }
 
 /// A segment's keys and values of one kv head as the Form lays them out, in room for padded rows.
@@ -89,6 +111,13 @@ template <typename Form> class ForwardDriver {
   }
 
  protected:
+  /// Scores in powers of 2.
+  float factor() const { return static_cast<float>(s_.scale) * kLog2E; }
+  /// Whether all scores of queries of this squared norm are below kScoreBound: |q · k| <= |q| |k|. Not if a NaN is among them.
+  bool bounded(float norm, PackedKeys keys) const {
+    return factor() * factor() * norm * *keys.norm <= kScoreBound * kScoreBound;
+  }
+
   float* lse(const QueryBlock& b) const {
     return static_cast<float*>(a_.lse) + b.head * tokens_ + b.token;
   }

@@ -26,9 +26,6 @@ class Forward : public ForwardDriver<Forward> {
   }
 
  private:
-  /// Of bounded scores in powers of 2: far from what a float holds, whatever they are multiplied with and summed to.
-  static constexpr float kBound = 60;
-
   /// Running softmax, one lane a query.
   struct Panel {
     const QueryBlock& block;
@@ -44,8 +41,6 @@ class Forward : public ForwardDriver<Forward> {
     uint32_t hidden;  // squares of which some are
   };
 
-  float factor() const { return static_cast<float>(s_.scale) * kLog2E; }
-
   void attend_panel(const QueryBlock& block, PackedKeys from, float* scratch) const {
     float* out = scratch + kAmxForwardKeys * kAmxRows;
     Panel x{block,
@@ -57,9 +52,7 @@ class Forward : public ForwardDriver<Forward> {
             false};
     pack_columns(head_rows(a_.q, s_.heads, s_.k_width, block.token, block.head), block.rows,
                  s_.k_width, plan_.padded_k, x.q);
-    // |q · k| <= |q| |k|; false if a NaN is among them.
-    x.bounded =
-        factor() * factor() * largest_norm(x.q, plan_.padded_k) * *from.norm <= kBound * kBound;
+    x.bounded = bounded(largest_norm(x.q, plan_.padded_k), from);
     if (x.bounded) x.top = all_lanes(0);
     const int64_t first =
         max_of(0, key_range(s_, block.position, block.keys).first) / kAmxRows * kAmxRows;

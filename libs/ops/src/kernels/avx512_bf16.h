@@ -26,27 +26,42 @@ inline __m512 load_bf16(const bf16* p) {
 inline void store_bf16(bf16* p, __m512 left, __m512 right) {
   _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(right, left));
 }
-/// 16 floats as words whose low halves are their bfloat16.
-inline __m512i low_halves(__m512 x) {
-  return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
+inline constexpr float kLog2E = 1.44269504f, kLog2 = 0.693147181f;
+
+/// 2^x, relative error below 2e-7; 0 below -126, as the float result would be denormal.
+inline __m512 exp2_512(__m512 x) {
+  // Adding 1.5 · 2^23 rounds to a whole number. The form with a rounding mode is not folded by -ffast-math.
+  const __m512 magic = _mm512_set1_ps(12582912.f);
+  const __m512 n = _mm512_sub_round_ps(
+      _mm512_add_round_ps(x, magic, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), magic,
+      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(x, n);
+  // The polynomial of the fifth degree whose largest relative error on [-1/2, 1/2] is least: 7.5e-8.
+  __m512 p = _mm512_set1_ps(1.327647205e-3f);
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.675541385e-3f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.550713274e-2f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402211972e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931469671e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.000000072f));
+  const __mmask16 normal =
+      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.f), _CMP_NLT_UQ);  // NaN stays NaN
+  return _mm512_maskz_scalef_ps(normal, p, n);
 }
 
-/// e^x, relative error below 3e-7; 0 below -87, as the float result would be denormal.
-inline __m512 exp_512(__m512 x) {
-  const __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-  const __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 f = _mm512_sub_ps(t, n);
-  // Taylor's coefficients ln(2)^k / k! on [-1/2, 1/2], to the sixth power.
-  __m512 p = _mm512_set1_ps(1.54035304e-4f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.33335581e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.61812911e-3f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.55041087e-2f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.40226507e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.93147181e-1f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.f));
-  const __mmask16 normal =
-      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.f), _CMP_NLT_UQ);  // NaN stays NaN
-  return _mm512_maskz_mov_ps(normal, _mm512_scalef_ps(p, n));
+/// 2^(x · 2^-23) where |x| < 100 · 2^23, relative error below 5e-6: nothing is looked after but finite x.
+inline __m512 exp2_bounded(__m512 x) {
+  const __m512i i = _mm512_cvtps_epi32(x), fraction = _mm512_set1_epi32(0x7fffff);
+  // Whole powers are the exponent's bits already; the fraction's become a number in [1, 2).
+  const __m512 m = _mm512_castsi512_ps(
+      _mm512_ternarylogic_epi32(i, fraction, _mm512_set1_epi32(0x3f800000), 0xea));
+  // 2^(m - 1) by the polynomial of the fourth degree whose largest relative error is least: 2.6e-6.
+  __m512 p = _mm512_set1_ps(1.35341680e-2f);
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(-2.12521094e-3f));
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(1.66613381e-1f));
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(3.12016033e-1f));
+  p = _mm512_fmadd_ps(p, m, _mm512_set1_ps(5.09964222e-1f));
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_castps_si512(p), _mm512_andnot_si512(fraction, i)));
 }
 
 /// Bits i of a tile's 32 columns with begin <= i < end.
@@ -80,6 +95,15 @@ inline __attribute__((always_inline)) void tile_pairs(const uint32_t* a, int64_t
   }
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r) f(r, left[r], right[r]);
+}
+
+/// Two rows of 16 floats as words of their bfloat16: out[i] = top[i] | below[i] << 16.
+inline void store_pairs(uint32_t* out, __m512 top, __m512 below) {
+  alignas(64) static const uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                  21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                  11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  _mm512_storeu_si512(out, _mm512_permutexvar_epi16(_mm512_load_si512(kOrder),
+                                                    (__m512i)_mm512_cvtne2ps_pbh(below, top)));
 }
 
 inline void add_to(float* out, __m512 left, __m512 right) {
@@ -156,6 +180,29 @@ inline void pack_along_rows(const bf16* x, int64_t stride, int64_t rows, int64_t
         if (i < lanes) std::memcpy(&word, panel + i * stride + 2 * k, sizeof word);
         out[k * kColumns + i] = word;
       }
+    }
+  }
+}
+
+/// Rows in tiles: out[tile][k / 2][row] = x[tile · kRows + row, k … k + 1], zero rows up to a multiple of kRows. A tile's words lie
+/// at constant distances then, which keeps them in the instructions that read them. Writes up to 4 words more.
+inline void pack_row_tiles(const bf16* x, int64_t stride, int64_t rows, int64_t width,
+                           uint32_t* out) {
+  const int64_t pairs = width / 2;
+  for (int64_t r = 0; r < rows; r += kRows) {
+    for (int64_t p = 0; p < pairs; p += 16) {
+      __m512i words[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        const __mmask32 mask = i < kRows && r + i < rows ? column_mask(0, width - 2 * p) : 0;
+        words[i] = _mm512_maskz_loadu_epi16(mask, x + (r + i) * stride + 2 * p);
+      }
+      transpose_words(words);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < 16; ++i) {
+        if (p + i < pairs) _mm512_storeu_si512(out + i * kRows, words[i]);
+      }
+      out += min_of(16, pairs - p) * kRows;
     }
   }
 }
