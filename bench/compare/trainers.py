@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,12 +42,16 @@ class Trainers:
 
     def __init__(self, args, out):
         self.args, self.out = args, out
+        # For this comparison alone: what an interrupted one left half written would stop the next.
+        self.compiled = out / "compiled"
+        shutil.rmtree(self.compiled, ignore_errors=True)
 
     def threads(self, case):
         return int(os.environ.get("OMP_NUM_THREADS", max(1, len(os.sched_getaffinity(0)) // case.ranks)))
 
     def environment(self, case):
-        return dict(MALLOC, OMP_NUM_THREADS=str(self.threads(case)), TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+        return dict(MALLOC, OMP_NUM_THREADS=str(self.threads(case)), TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1",
+                    TORCHINDUCTOR_CACHE_DIR=str(self.compiled))
 
     def folder(self, case):
         return self.out / case.kind
