@@ -48,7 +48,8 @@ data::MediaProcessors make_processors(model::OmniModel& model, const model::Mode
 /// Whether a recipe trains a decoder's tokenizer alone: there is no text, and no tokenizer for it.
 bool is_tokenizer_recipe(const Recipe& recipe);
 
-/// Chooses who gives tensors their memory; once per job, before any tensor and any rank.
+/// Chooses who gives tensors their memory, and with `caching` has malloc keep what is freed, up to 64 MiB at its end; once per
+/// job, before any tensor and any rank.
 void apply_memory(const MemoryOptions& options);
 
 /// Chooses kernels and switches determinism on; once per job, before any op.
