@@ -25,13 +25,13 @@ inline float at_least(float x, float limit) {
   return __builtin_bit_cast(float, bits < bottom ? bits : bottom);
 }
 
-/// 2^t for -126.49 < t < 128; 0 below -125.5, where the result would (nearly) be denormal. Error
-/// below 2e-7, relative.
-inline float exp2_within(float t) {
+/// 2^(t + rest) for -126.49 < t < 128 and a rest that t lost to rounding; 0 below -125.5, where the result would (nearly) be
+/// denormal. Error below 2e-7, relative.
+inline float exp2_within(float t, float rest = 0) {
   // 3 · 2^22 leaves the nearest whole number n in the last bits of the sum. In integers from here:
   // -ffast-math would cancel the constant.
   const uint32_t n = __builtin_bit_cast(uint32_t, t + 12582912.f);
-  const float f = t - static_cast<float>(static_cast<int32_t>(n - 0x4b400000u));
+  const float f = t - static_cast<float>(static_cast<int32_t>(n - 0x4b400000u)) + rest;
   // 2 · 2^f on [-1/2, 1/2], by Remez for the relative error, which is 2e-9. The factor 2 makes the
   // other one 2^(n - 1), a float for n = 128 as well.
   float p = 0.000306916243f;
@@ -47,11 +47,18 @@ inline float exp2_within(float t) {
 
 inline double exp_of(double x) { return std::exp(x); }
 
-/// 0 below -86.99, at most 2^128 · (1 - 2^-9); NaN stays NaN. Error below 2e-7 plus 4e-8 · |x|,
-/// relative, and 8e-8 · |x| without fused multiply-add: 2^t with t = x · log2(e). Where |x| is large
-/// e^x is a small term of some sum.
+/// 0 below -86.99, at most 2^128 · (1 - 2^-9); NaN stays NaN. Error below 2e-7, relative, and 8e-8 · |x| more without fused
+/// multiply-add: 2^t with t = x · log2(e), and what rounding took from t. Softmaxes need it: what their weights miss of a sum of 1
+/// is all that remains where a gradient cancels.
 inline float exp_of(float x) {
-  const float y = exp2_within(at_least(at_most(x, 88.72f), -87.5f) * 1.44269504f);
+  const float within = at_least(at_most(x, 88.72f), -87.5f), t = within * 1.44269504f;
+#if defined(__FMA__)
+  const float rest =
+      __builtin_fmaf(within, 1.92596299e-8f, __builtin_fmaf(within, 1.44269504f, -t));
+#else
+  const float rest = 0;
+#endif
+  const float y = exp2_within(t, rest);
   return x != x ? x : y;
 }
 
