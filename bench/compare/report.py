@@ -136,7 +136,7 @@ def facts(result):
                               f"{curves['own_difference']:.1e}); last loss {curves['losses'][OURS][-1]:.4f} and "
                               f"{curves['losses'][names[1]][-1]:.4f}")
     else:
-        yield "loss curves", "not compared in this run; the case of one rank does"
+        yield "loss curves", "not compared in this run" + ("; the case of one rank does" if result["ranks"] > 1 else "")
     for name, settings in result["settings"].items():
         yield name, settings
     yield "settings", (f"{result['ranks']} x {result['threads']} threads, {result['dtype']} compute, fp32 master, AdamW, clip 1; malloc "
