@@ -172,8 +172,8 @@ WorldOptions world_of(const Recipe& recipe, const TrainFlags& flags = {}) {
 void set_determinism(const Recipe& recipe) {
   auto& context = at::globalContext();
   context.setDeterministicAlgorithms(recipe.train.deterministic, /*warn_only=*/false);
-  // With them libtorch fills every new tensor with NaNs, which is a check rather than a need, and took 6 % of a step. Tests of
-  // ops and layouts have it on.
+  // With them libtorch fills every new tensor with NaNs, which is a check rather than a need, and took 6 % of a step. The
+  // ops' tests have it on.
   context.setDeterministicFillUninitializedMemory(false);
 }
 

@@ -90,7 +90,6 @@ class Backward : public BackwardDriver<Backward> {
     pack_pairs_down(dout, q.rows, s_.v_width, padded, plan_.padded_v, w.dout_down);
     fill(w.dq, w.dq + padded * plan_.padded_k, 0.f);
     load_rows(q, padded, w.lse, w.delta);
-    for (int64_t r = 0; r < padded; ++r) w.lse[r] *= kLog2E;
   }
 
   KeyRange squares_of(const QueryBlock& panel) const {

@@ -228,13 +228,13 @@ template <typename Form> class BackwardDriver {
     return static_cast<bf16*>(a_.dq) + (b.token * s_.heads + b.head) * s_.k_width;
   }
 
-  /// lse and delta = dout · out of the block's rows; up to `padded`, what makes probabilities 0.
+  /// lse, in powers of 2, and delta = dout · out of the block's rows; up to `padded`, what makes probabilities 0.
   void load_rows(const QueryBlock& b, int64_t padded, float* lse, float* delta) const {
     const HeadRows dout = dout_rows(b),
                    out = head_rows(a_.out, s_.heads, s_.v_width, b.token, b.head);
     for (int64_t r = 0; r < padded; ++r) {
       const bool exists = r < b.rows;
-      lse[r] = exists ? static_cast<const float*>(a_.lse)[b.head * tokens_ + b.token + r]
+      lse[r] = exists ? static_cast<const float*>(a_.lse)[b.head * tokens_ + b.token + r] * kLog2E
                       : __builtin_inff();
       delta[r] =
           exists ? dot(dout.data + r * dout.stride, out.data + r * out.stride, s_.v_width) : 0;
