@@ -61,7 +61,8 @@ inline float largest_norm(const uint32_t* columns, int64_t width) {
 
 /// kAmxRows rows of x as columns: out[k / 2][i] = x[i, k … k + 1], zeros past `rows` and past `width` up to `columns`, a
 /// multiple of kTileTerms.
-inline void pack_columns(HeadRows x, int64_t rows, int64_t width, int64_t columns, uint32_t* out) {
+inline void pack_columns(HeadRows<bf16> x, int64_t rows, int64_t width, int64_t columns,
+                         uint32_t* out) {
   for (int64_t k = 0; k < columns; k += kTileTerms, out += kTileSide * kColumns) {
     const __mmask32 mask = column_mask(0, width - k);
     for (int half = 0; half < 2; ++half) {
@@ -80,7 +81,8 @@ inline void pack_columns(HeadRows x, int64_t rows, int64_t width, int64_t column
 
 /// Rows become columns in squares of kTileTerms: [rows / kTileTerms][columns][kTileTerms] values, zeros up to whole
 /// squares.
-inline void pack_squares(HeadRows x, int64_t rows, int64_t width, int64_t columns, uint32_t* out) {
+inline void pack_squares(HeadRows<bf16> x, int64_t rows, int64_t width, int64_t columns,
+                         uint32_t* out) {
   for (int64_t r = 0; r < rows; r += kTileTerms) {
     for (int64_t c = 0; c < columns; c += kAmxRows, out += kAmxRows * kTileSide) {
       transpose_square(x.data + r * x.stride + c, x.stride, width - c, rows - r, out, kTileSide);

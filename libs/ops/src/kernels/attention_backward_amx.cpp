@@ -8,13 +8,13 @@ namespace {
 /// As the generic Backward, in squares of kAmxRows keys and as many queries, a panel. Probabilities and score gradients
 /// become rows over queries for dv and dk, and gradients also pairs of neighbouring keys for dq, which is summed
 /// transposed.
-class Backward : public BackwardDriver<Backward> {
+class Backward : public PairedBackward<Backward> {
  public:
-  using BackwardDriver::BackwardDriver;
+  using PairedBackward::PairedBackward;
   using Scope = TileScope;
   static constexpr int64_t kPanels = kBackwardQueries / kAmxRows;
 
-  struct Scratch : BackwardSums {
+  struct Scratch : BackwardSums<float> {
     uint32_t *keys, *values;                               // rows: [keys][padded width / 2]
     uint32_t* keys_t;                                      // [keys / kAmxRows][padded_k][kTileSide]
     uint32_t *q_across, *dout_across;                      // [kPanels][padded width / 2][kAmxRows]
@@ -48,7 +48,7 @@ class Backward : public BackwardDriver<Backward> {
     return w;
   }
 
-  void pack(HeadRows k, HeadRows v, int64_t keys, Scratch& w) const {
+  void pack(HeadRows<bf16> k, HeadRows<bf16> v, int64_t keys, Scratch& w) const {
     const int64_t padded = round_up(keys, kAmxRows);
     copy_rows(k, keys, s_.k_width, padded, plan_.padded_k, reinterpret_cast<bf16*>(w.keys));
     copy_rows(v, keys, s_.v_width, padded, plan_.padded_v, reinterpret_cast<bf16*>(w.values));
@@ -76,7 +76,7 @@ class Backward : public BackwardDriver<Backward> {
 
   void load_queries(const QueryBlock& q, Scratch& w) const {
     const int64_t padded = panels(q) * kAmxRows;
-    const HeadRows queries = q_rows(q), dout = dout_rows(q);
+    const HeadRows<bf16> queries = q_rows(q), dout = dout_rows(q);
     for (int64_t i = 0; i < panels(q); ++i) {
       const QueryBlock part = q.part(i * kAmxRows, kAmxRows);
       pack_columns(q_rows(part), part.rows, s_.k_width, plan_.padded_k,
@@ -89,7 +89,7 @@ class Backward : public BackwardDriver<Backward> {
     pack_pairs_down(queries, q.rows, s_.k_width, padded, plan_.padded_k, w.q_down);
     pack_pairs_down(dout, q.rows, s_.v_width, padded, plan_.padded_v, w.dout_down);
     fill(w.dq, w.dq + padded * plan_.padded_k, 0.f);
-    load_rows(q, padded, w.lse, w.delta);
+    load_rows(q, padded, kLog2E, w.lse, w.delta);
   }
 
   KeyRange squares_of(const QueryBlock& panel) const {

@@ -7,11 +7,11 @@ namespace {
 
 /// As the generic Backward. Probabilities and score gradients are kept as bfloat16, paired along
 /// the reduction that reads them: along keys for dq, along queries for dk and dv.
-class Backward : public BackwardDriver<Backward> {
+class Backward : public PairedBackward<Backward> {
  public:
-  using BackwardDriver::BackwardDriver;
+  using PairedBackward::PairedBackward;
   struct Scope {};
-  struct Scratch : BackwardSums {
+  struct Scratch : BackwardSums<float> {
     uint32_t *keys_t, *values_t;   // paired along rows: [panel][width / 2][kColumns]
     uint32_t* keys;                // paired down rows: [keys / 2][padded_k]
     uint32_t *q, *dout;            // one block of queries in tiles of kRows
@@ -40,7 +40,7 @@ class Backward : public BackwardDriver<Backward> {
     return w;
   }
 
-  void pack(HeadRows k, HeadRows v, int64_t keys, Scratch& w) const {
+  void pack(HeadRows<bf16> k, HeadRows<bf16> v, int64_t keys, Scratch& w) const {
     pack_along_rows(k.data, k.stride, keys, s_.k_width, w.keys_t);
     pack_along_rows(v.data, v.stride, keys, s_.v_width, w.values_t);
     pack_down_rows(k.data, k.stride, keys, s_.k_width, plan_.padded_k, w.keys);
@@ -53,11 +53,7 @@ class Backward : public BackwardDriver<Backward> {
     const int64_t last = key_range(s_, q.position + q.rows - 1, q.keys).last;
     for (int64_t k0 = first; k0 <= last; k0 += kBackwardKeys)
       run_tile({q.position, q.rows, q.keys, k0, min_of(last + 1, k0 + kBackwardKeys)}, w);
-    bf16* to = dq(q);
-    for (int64_t r = 0; r < q.rows; ++r) {
-      for (int64_t c = 0; c < s_.k_width; ++c)
-        to[r * s_.heads * s_.k_width + c] = narrow<bf16>(w.dq[r * plan_.padded_k + c] * scale());
-    }
+    write_dq(q, w.dq);
   }
 
  private:
@@ -68,14 +64,14 @@ class Backward : public BackwardDriver<Backward> {
 
   void load_queries(const QueryBlock& q, Scratch& w) const {
     const int64_t padded = round_up(q.rows, kRows);
-    const HeadRows queries = q_rows(q), dout = dout_rows(q);
+    const HeadRows<bf16> queries = q_rows(q), dout = dout_rows(q);
     // In the order of the scratch: what a call writes too much the next one overwrites.
     pack_row_tiles(queries.data, queries.stride, q.rows, s_.k_width, w.q);
     pack_row_tiles(dout.data, dout.stride, q.rows, s_.v_width, w.dout);
     pack_pairs_down(queries, q.rows, s_.k_width, padded, plan_.padded_k, w.q_down);
     pack_pairs_down(dout, q.rows, s_.v_width, padded, plan_.padded_v, w.dout_down);
     fill(w.dq, w.dq + padded * plan_.padded_k, 0.f);
-    load_rows(q, padded, w.lse, w.delta);
+    load_rows(q, padded, kLog2E, w.lse, w.delta);
   }
 
   void run_tile(const Tile& t, Scratch& w) const {

@@ -6,12 +6,12 @@ namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
 /// Keys stay rows, values are turned; kAmxRows queries of a head at a time, a panel, pass over them in chunks.
-class Forward : public ForwardDriver<Forward> {
+class Forward : public PairedForward<Forward> {
  public:
-  using ForwardDriver::ForwardDriver;
+  using PairedForward::PairedForward;
   using Scope = TileScope;
 
-  void pack(HeadRows k, HeadRows v, int64_t keys, PackedKeys to) const {
+  void pack(HeadRows<bf16> k, HeadRows<bf16> v, int64_t keys, PackedKeys to) const {
     copy_rows(k, keys, s_.k_width, round_up(keys, kAmxRows), plan_.padded_k,
               reinterpret_cast<bf16*>(to.keys));
     pack_squares(v, keys, s_.v_width, plan_.padded_v, to.values);
@@ -50,8 +50,7 @@ class Forward : public ForwardDriver<Forward> {
             all_lanes(-__builtin_inff()),
             all_lanes(0),
             false};
-    pack_columns(head_rows(a_.q, s_.heads, s_.k_width, block.token, block.head), block.rows,
-                 s_.k_width, plan_.padded_k, x.q);
+    pack_columns(q_rows(block), block.rows, s_.k_width, plan_.padded_k, x.q);
     x.bounded = bounded(largest_norm(x.q, plan_.padded_k), from);
     if (x.bounded) x.top = all_lanes(0);
     const int64_t first =

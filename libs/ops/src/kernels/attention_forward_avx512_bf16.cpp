@@ -27,12 +27,12 @@ RowEnd end_row(float top, float sum, const float* sink) {
 
 /// As the generic Forward; keys are packed along rows, values and probabilities pair neighbouring
 /// keys. Scores become probabilities in registers where they are bounded.
-class Forward : public ForwardDriver<Forward> {
+class Forward : public PairedForward<Forward> {
  public:
-  using ForwardDriver::ForwardDriver;
+  using PairedForward::PairedForward;
   struct Scope {};
 
-  void pack(HeadRows k, HeadRows v, int64_t keys, PackedKeys to) const {
+  void pack(HeadRows<bf16> k, HeadRows<bf16> v, int64_t keys, PackedKeys to) const {
     pack_along_rows(k.data, k.stride, keys, s_.k_width, to.keys);
     pack_down_rows(v.data, v.stride, keys, s_.v_width, plan_.padded_v, to.values);
     *to.norm = largest_norm(k, keys, s_.k_width);
@@ -64,7 +64,7 @@ class Forward : public ForwardDriver<Forward> {
     b.p = reinterpret_cast<bf16*>(b.scores + kRowMultiple * kForwardKeys);
     b.out = b.scores + kRowMultiple * kForwardKeys * 3 / 2;
     auto* queries = reinterpret_cast<uint32_t*>(b.out + kForwardQueries * plan_.padded_v);
-    const HeadRows rows = head_rows(a_.q, s_.heads, s_.k_width, q.token, q.head);
+    const HeadRows<bf16> rows = q_rows(q);
     pack_row_tiles(rows.data, rows.stride, q.rows, s_.k_width, queries);
     b.q = queries;
     b.bounded = bounded(largest_norm(rows, q.rows, s_.k_width), from);

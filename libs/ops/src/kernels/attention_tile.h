@@ -4,23 +4,10 @@
 
 #include <cmath>
 
-#include "kernels/attention_plan.h"
+#include "kernels/attention_driver.h"
 #include "kernels/tile.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
-
-template <typename A> inline constexpr A kInfinity = __builtin_inff();
-
-/// Rows of one head in a [tokens, heads, width] array.
-template <typename T> struct HeadRows {
-  const T* data;
-  int64_t stride;
-};
-template <typename T>
-inline HeadRows<T> head_rows(const void* base, int64_t heads, int64_t width, int64_t token,
-                             int64_t head) {
-  return {static_cast<const T*>(base) + (token * heads + head) * width, heads * width};
-}
 
 /// out[panel][k][lane] = x[panel · kTileColumns + lane, k]; lanes past the rows are zero up to
 /// kColumnMultiple.

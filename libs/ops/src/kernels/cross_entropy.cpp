@@ -1,34 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
-
-#include "kernels/exponential.h"
+#include "kernels/cross_entropy_rows.h"
 #include "kernels/kernel_list.h"
-#include "kernels/number.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
 
-template <typename T> void cross_entropy(const CrossEntropy& a) {
+template <typename T> struct Row {
   using A = Acc<T>;
-#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
-  for (int64_t i = 0; i < a.rows; ++i) {
-    T* logits = static_cast<T*>(a.logits) + i * a.width;
-    if (a.bias) {
-      const T* bias = static_cast<const T*>(a.bias);
-      for (int64_t j = 0; j < a.width; ++j) logits[j] = narrow<T>(wide(logits[j]) + wide(bias[j]));
-    }
-    const A top = highest_of(logits, a.width, wide(logits[0]));
-    A sum = 0;
-    for (int64_t j = 0; j < a.width; ++j) sum += exp_of(wide(logits[j]) - top);
-    static_cast<A*>(a.loss)[i] = std::log(sum) + top - wide(logits[a.label[i]]);
-    if (!a.gradient) continue;
-    const A scale = A(a.weight[i]) / sum;
-    const A at_label = exp_of(wide(logits[a.label[i]]) - top) * scale - A(a.weight[i]);
-    for (int64_t j = 0; j < a.width; ++j)
-      logits[j] = narrow<T>(exp_of(wide(logits[j]) - top) * scale);
-    logits[a.label[i]] = narrow<T>(at_label);
+  T* logits;
+  int64_t width;
+
+  void add(const T* bias) const {
+    for (int64_t j = 0; j < width; ++j) logits[j] = narrow<T>(wide(logits[j]) + wide(bias[j]));
   }
-}
+  A sum_of_exponentials(A top) const {
+    A sum = 0;
+    for (int64_t j = 0; j < width; ++j) sum += exp_of(wide(logits[j]) - top);
+    return sum;
+  }
+  void to_probabilities(A top, A scale) const {
+    for (int64_t j = 0; j < width; ++j)
+      logits[j] = narrow<T>(exp_of(wide(logits[j]) - top) * scale);
+  }
+};
 
 template <typename A> void weighted_sum(const WeightedSum& a) {
   double sum = 0;
@@ -39,7 +33,7 @@ template <typename A> void weighted_sum(const WeightedSum& a) {
 }  // namespace
 
 void run(const CrossEntropy& a) {
-  for_type(a.dtype, [&](auto t) { cross_entropy<decltype(t)>(a); });
+  for_type(a.dtype, [&](auto t) { cross_entropy<Row<decltype(t)>, decltype(t)>(a); });
 }
 void run(const WeightedSum& a) {
   for_type(a.dtype, [&](auto t) { weighted_sum<Acc<decltype(t)>>(a); });

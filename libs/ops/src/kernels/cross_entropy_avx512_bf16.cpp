@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmath>
-
 #include "kernels/avx512_bf16.h"
 #include "kernels/bf16_kernels.h"
+#include "kernels/cross_entropy_rows.h"
 
 namespace veomni::ops::kernels::VEOMNI_LEVEL {
 namespace {
@@ -64,20 +63,6 @@ class Row {
 
 }  // namespace
 
-void run(const CrossEntropy& a) {
-#pragma omp parallel for schedule(static) if (a.rows * a.width > kParallelGrain)
-  for (int64_t i = 0; i < a.rows; ++i) {
-    bf16* logits = static_cast<bf16*>(a.logits) + i * a.width;
-    const Row row(logits, a.width);
-    if (a.bias) row.add(static_cast<const bf16*>(a.bias));
-    const float top = highest_of(logits, a.width, wide(logits[0]));
-    const float sum = row.sum_of_exponentials(top), at_label = wide(logits[a.label[i]]);
-    static_cast<float*>(a.loss)[i] = std::log(sum) + top - at_label;
-    if (!a.gradient) continue;
-    const float weight = static_cast<float>(a.weight[i]), scale = weight / sum;
-    row.to_probabilities(top, scale);
-    logits[a.label[i]] = narrow<bf16>(std::exp(at_label - top) * scale - weight);
-  }
-}
+void run(const CrossEntropy& a) { cross_entropy<Row, bf16>(a); }
 
 }  // namespace veomni::ops::kernels::VEOMNI_LEVEL
