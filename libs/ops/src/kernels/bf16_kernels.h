@@ -15,6 +15,7 @@ void run(const ConvolveWeight& args);
 void run(const CrossEntropy& args);
 void run(const AttentionForward& args);
 void run(const AttentionBackward& args);
+// The same source, which rounds by one instruction there.
 void run(const QkNormRopeForward& args);
 void run(const QkNormRopeBackward& args);
 }  // namespace avx512_bf16
@@ -26,17 +27,11 @@ void run(const GroupedMatMul& args);
 void run(const PackMatrix& args);
 }  // namespace amx
 
-inline bool has_bf16_form(const MatMul& a) { return a.dtype == DType::kBFloat16; }
-inline bool has_bf16_form(const GroupedMatMul& a) { return a.dtype == DType::kBFloat16; }
-inline bool has_bf16_form(const PackMatrix& a) { return a.dtype == DType::kBFloat16; }
-inline bool has_bf16_form(const CrossEntropy& a) { return a.dtype == DType::kBFloat16; }
-/// The same source, which rounds by one instruction there.
-inline bool has_bf16_form(const QkNormRopeForward& a) { return a.dtype == DType::kBFloat16; }
-inline bool has_bf16_form(const QkNormRopeBackward& a) { return a.dtype == DType::kBFloat16; }
+/// Of a kernel declared above.
+template <typename Args> bool has_bf16_form(const Args& a) { return a.dtype == DType::kBFloat16; }
 inline bool has_bf16_form(const Convolve& a) {
   return a.dtype == DType::kBFloat16 && a.shape.channels > 0;
 }
-inline bool has_bf16_form(const ConvolveWeight& a) { return a.dtype == DType::kBFloat16; }
 /// Pairs of values need even widths; softcap is left to the generic kernel.
 inline bool has_bf16_form(DType dtype, const AttentionShape& s) {
   return dtype == DType::kBFloat16 && s.k_width % 2 == 0 && s.v_width % 2 == 0 && s.softcap == 0;
