@@ -48,9 +48,7 @@ class Backward : public PairedBackward<Backward> {
 
   void run_queries(const QueryBlock& q, Scratch& w) const {
     load_queries(q, w);
-    const int64_t first =
-        key_range(s_, q.position, q.keys).first / kColumnMultiple * kColumnMultiple;
-    const int64_t last = key_range(s_, q.position + q.rows - 1, q.keys).last;
+    const auto [first, last] = key_range(s_, q);
     for (int64_t k0 = first; k0 <= last; k0 += kBackwardKeys)
       run_tile({q.position, q.rows, q.keys, k0, min_of(last + 1, k0 + kBackwardKeys)}, w);
     write_dq(q, w.dq);

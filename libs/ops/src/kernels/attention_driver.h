@@ -35,6 +35,36 @@ struct QueryBlock {
   QueryBlock of_head(int64_t i) const { return {token, head + i, rows, position, keys}; }
 };
 
+/// The keys that the block's queries see, widened to the left to whole columns of tiles.
+inline KeyRange key_range(const AttentionShape& s, const QueryBlock& q) {
+  return {key_range(s, q.position, q.keys).first / kColumnMultiple * kColumnMultiple,
+          key_range(s, q.position + q.rows - 1, q.keys).last};
+}
+
+/// What both passes know of a call; Args: AttentionForward or AttentionBackward.
+template <typename Args, typename T> class AttentionPass {
+ public:
+  using A = Acc<T>;
+
+  explicit AttentionPass(const Args& a)
+      : a_(a),
+        s_(a.shape),
+        plan_(plan_attention(a.shape, omp_get_max_threads())),
+        tokens_(a.shape.cu_q[a.shape.segments]) {}
+
+ protected:
+  A scale() const { return A(s_.scale); }
+  int64_t num_keys(int64_t segment) const { return s_.cu_k[segment + 1] - s_.cu_k[segment]; }
+  HeadRows<T> q_rows(const QueryBlock& b) const {
+    return head_rows<T>(a_.q, s_.heads, s_.k_width, b.token, b.head);
+  }
+
+  const Args& a_;
+  const AttentionShape& s_;
+  const AttentionPlan plan_;
+  const int64_t tokens_;
+};
+
 /// Room for a segment's keys and values of one kv head, `padded` rows of padded widths, and for one number more.
 template <typename A> struct KeyRoom {
   A* at;
@@ -47,15 +77,13 @@ template <typename A> struct KeyRoom {
 ///   divide(room)            its view of a KeyRoom, Packed
 ///   pack(k, v, keys, to)    lays out keys and values once for all queries
 ///   attend(block, heads, from, scratch)   the block of each of `heads` heads
-template <typename Form, typename T> class ForwardDriver {
- public:
-  using A = Acc<T>;
+template <typename Form, typename T>
+class ForwardDriver : public AttentionPass<AttentionForward, T> {
+  using Pass = AttentionPass<AttentionForward, T>;
 
-  explicit ForwardDriver(const AttentionForward& a)
-      : a_(a),
-        s_(a.shape),
-        plan_(plan_attention(a.shape, omp_get_max_threads())),
-        tokens_(a.shape.cu_q[a.shape.segments]) {}
+ public:
+  using Pass::Pass;
+  using typename Pass::A;
 
   void run() const {
     const std::vector<ForwardTask> tasks = forward_tasks(s_);
@@ -73,10 +101,9 @@ template <typename Form, typename T> class ForwardDriver {
   }
 
  protected:
-  A scale() const { return A(s_.scale); }
-  HeadRows<T> q_rows(const QueryBlock& b) const {
-    return head_rows<T>(a_.q, s_.heads, s_.k_width, b.token, b.head);
-  }
+  using Pass::a_, Pass::s_, Pass::plan_, Pass::tokens_;
+  using Pass::scale, Pass::num_keys, Pass::q_rows;
+
   A* lse(const QueryBlock& b) const { return static_cast<A*>(a_.lse) + b.head * tokens_ + b.token; }
   T* out_row(const QueryBlock& b, int64_t r) const {
     return static_cast<T*>(a_.out) + ((b.token + r) * s_.heads + b.head) * s_.v_width;
@@ -85,14 +112,8 @@ template <typename Form, typename T> class ForwardDriver {
     return a_.sinks ? static_cast<const A*>(a_.sinks) + head : nullptr;
   }
 
-  const AttentionForward& a_;
-  const AttentionShape& s_;
-  const AttentionPlan plan_;
-  const int64_t tokens_;
-
  private:
   const Form& form() const { return static_cast<const Form&>(*this); }
-  int64_t num_keys(int64_t segment) const { return s_.cu_k[segment + 1] - s_.cu_k[segment]; }
 
   /// packed_at: padded keys of the segments before.
   KeyRoom<A> room(int64_t segment, int64_t packed_at, int64_t kv_head) const {
@@ -137,15 +158,13 @@ template <typename A> struct BackwardSums {
 ///   run_queries(block, scratch) writes dq and adds to dk and dv
 ///   dot(x, y, count)            of two rows
 ///   dk_scale()                  what sums of dk still lack as a factor
-template <typename Form, typename T> class BackwardDriver {
- public:
-  using A = Acc<T>;
+template <typename Form, typename T>
+class BackwardDriver : public AttentionPass<AttentionBackward, T> {
+  using Pass = AttentionPass<AttentionBackward, T>;
 
-  explicit BackwardDriver(const AttentionBackward& a)
-      : a_(a),
-        s_(a.shape),
-        plan_(plan_attention(a.shape, omp_get_max_threads())),
-        tokens_(a.shape.cu_q[a.shape.segments]) {}
+ public:
+  using Pass::Pass;
+  using typename Pass::A;
 
   void run() const {
     const std::vector<BackwardTask> tasks = backward_tasks(s_, plan_.splits);
@@ -165,10 +184,9 @@ template <typename Form, typename T> class BackwardDriver {
   }
 
  protected:
-  A scale() const { return A(s_.scale); }
-  HeadRows<T> q_rows(const QueryBlock& b) const {
-    return head_rows<T>(a_.q, s_.heads, s_.k_width, b.token, b.head);
-  }
+  using Pass::a_, Pass::s_, Pass::plan_, Pass::tokens_;
+  using Pass::scale, Pass::num_keys, Pass::q_rows;
+
   HeadRows<T> dout_rows(const QueryBlock& b) const {
     return head_rows<T>(a_.dout, s_.heads, s_.v_width, b.token, b.head);
   }
@@ -201,14 +219,8 @@ template <typename Form, typename T> class BackwardDriver {
   /// The softmax of a single score is constant: its gradient is an exact zero, not a rounding error.
   bool is_constant(const KeyRange& seen) const { return seen.first == seen.last && !a_.sinks; }
 
-  const AttentionBackward& a_;
-  const AttentionShape& s_;
-  const AttentionPlan plan_;
-  const int64_t tokens_;
-
  private:
   const Form& form() const { return static_cast<const Form&>(*this); }
-  int64_t num_keys(int64_t segment) const { return s_.cu_k[segment + 1] - s_.cu_k[segment]; }
 
   A* partial(int64_t split, int64_t segment, int64_t kv_head) const {
     int64_t row = 0, rows = plan_.sum_padded_keys + kRowMultiple * s_.segments;

@@ -44,9 +44,7 @@ template <typename T> class Forward : public ForwardDriver<Forward<T>, T> {
     fill(top, top + rows, -kInfinity<A>);
     fill(sum, sum + rows, A(0));
 
-    const int64_t first =
-        max_of(0, key_range(s_, position, keys).first) / kColumnMultiple * kColumnMultiple;
-    const int64_t last = key_range(s_, position + rows - 1, keys).last;
+    const auto [first, last] = key_range(s_, block);
     for (int64_t k0 = first; k0 <= last; k0 += kForwardKeys) {
       const int64_t k1 = min_of(last + 1, k0 + kForwardKeys);
       for (int64_t r = 0; r < rows; r += kTileRows) {

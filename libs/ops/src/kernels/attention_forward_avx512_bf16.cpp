@@ -72,9 +72,7 @@ class Forward : public PairedForward<Forward> {
     fill(b.out, b.out + padded * plan_.padded_v, 0.f);
     fill(b.top, b.top + padded, b.bounded ? 0.f : -__builtin_inff());
     fill(b.sum, b.sum + padded, 0.f);
-    const int64_t first =
-        max_of(0, key_range(s_, q.position, q.keys).first) / kColumnMultiple * kColumnMultiple;
-    const int64_t last = key_range(s_, q.position + q.rows - 1, q.keys).last;
+    const auto [first, last] = key_range(s_, q);
     for (int64_t k0 = first; k0 <= last; k0 += kForwardKeys) {
       const int64_t k1 = min_of(last + 1, k0 + kForwardKeys);
       for (int64_t r = 0; r < q.rows; r += kRows) attend_rows(b, r, q.part(r, kRows), k0, k1, from);
